@@ -1,0 +1,17 @@
+import { defineConfig } from 'vitest/config';
+
+const nightly = process.env.TUNELOOP_NIGHTLY === '1';
+
+export default defineConfig({
+  test: {
+    include: ['{libs,services,apps,infra,models,acceptance,bench,tools}/**/*.test.ts'].concat(
+      nightly ? ['{libs,services,apps,infra,models,acceptance}/**/*.nightly.ts'] : [],
+    ),
+    exclude: ['**/node_modules/**', '**/dist/**'],
+    pool: 'forks',
+    maxWorkers: 2,
+    testTimeout: 60_000,
+    hookTimeout: 120_000,
+    passWithNoTests: true,
+  },
+});
