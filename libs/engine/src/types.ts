@@ -1,0 +1,245 @@
+/**
+ * The vocabulary of the engine: what a model, an adapter, a training run and a scorer are. Types only, no behaviour.
+ * Weight names and shapes are Hugging Face's: `model.layers.0.self_attn.q_proj.weight` is `[out, in]`.
+ */
+
+/** A dense float32 tensor, row-major. `data.length` is the product of `dims`. */
+export interface Tensor {
+  readonly dims: readonly number[];
+  readonly data: Float32Array;
+}
+
+/** Parameters by Hugging Face name. A tied head (`lm_head.weight`) is absent. */
+export type WeightMap = Map<string, Tensor>;
+
+export type RopeScaling =
+  | { readonly type: 'linear'; readonly factor: number }
+  | {
+      readonly type: 'llama3';
+      readonly factor: number;
+      readonly lowFreqFactor: number;
+      readonly highFreqFactor: number;
+      readonly originalMaxPositions: number;
+    };
+
+/** Llama-family architecture, as `config.json` states it. */
+export interface ModelConfig {
+  readonly hiddenSize: number;
+  readonly intermediateSize: number;
+  readonly numLayers: number;
+  readonly numHeads: number;
+  readonly numKvHeads: number;
+  readonly headDim: number;
+  readonly vocabSize: number;
+  readonly maxPositions: number;
+  readonly rmsNormEps: number;
+  readonly ropeTheta: number;
+  readonly ropeScaling?: RopeScaling;
+  readonly tieWordEmbeddings: boolean;
+  /** Biases on q, k and v (Qwen2). */
+  readonly attentionBias?: boolean;
+  /** RMSNorm over each head of q and k before RoPE (Qwen3). */
+  readonly qkNorm?: boolean;
+}
+
+export interface BaseModel {
+  readonly config: ModelConfig;
+  readonly weights: WeightMap;
+}
+
+export const LORA_TARGETS = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'] as const;
+export type LoraTarget = (typeof LORA_TARGETS)[number];
+
+export interface LoraConfig {
+  readonly r: number;
+  /** The update is scaled by alpha / r. */
+  readonly alpha: number;
+  readonly targets: readonly LoraTarget[];
+  /** Only 0 is supported: dropout would make the loss of a resumed run depend on a generator's state. */
+  readonly dropout: 0;
+}
+
+/** One adapted module: the update to its weight is (alpha / r) B A. */
+export interface LoraPair {
+  /** `[r, in]` */
+  readonly a: Tensor;
+  /** `[out, r]` */
+  readonly b: Tensor;
+}
+
+export interface LoraWeights {
+  readonly config: LoraConfig;
+  /** By module name without `.weight`: `model.layers.0.self_attn.q_proj`. */
+  readonly tensors: Map<string, LoraPair>;
+}
+
+export type TokenIds = Int32Array | readonly number[];
+
+/** One training text. `lossWeights[t]` weighs the prediction of `ids[t]` from the tokens before it; index 0 is ignored. */
+export interface SftExample {
+  readonly ids: TokenIds;
+  readonly lossWeights: Float32Array | readonly number[];
+}
+
+/** One preference: token ids of the prompt and of two continuations (each with its end token where it has one). */
+export interface DpoExample {
+  readonly prompt: TokenIds;
+  readonly chosen: TokenIds;
+  readonly rejected: TokenIds;
+}
+
+export interface DpoHyper {
+  /** Strength of the pull to the reference (default 0.1). */
+  readonly beta?: number;
+  /** Weight of -log p(chosen) / nllDivisor added to each pair's loss (default 0). */
+  readonly nllWeight?: number;
+  /** Probability that a label is flipped, as in conservative DPO (default 0). */
+  readonly labelSmoothing?: number;
+  /** Constant divisor of the NLL sum, in tokens; default: mean length of the chosen texts over the whole dataset. */
+  readonly nllDivisor?: number;
+}
+
+export interface TrainingHyper {
+  readonly epochs: number;
+  /** Sequences (SFT), packed rows (SFT with packing) or pairs (DPO) in one forward and backward pass. */
+  readonly batchSize: number;
+  /** Passes whose gradients are summed into one optimiser step (default 1). */
+  readonly gradientAccumulation?: number;
+  /** Longer texts are cut at the end (SFT) or refused (DPO). With packing, also the length of a row. */
+  readonly maxLength: number;
+  /** SFT only: several texts in one row, each seeing only itself, positions from 0 (default false). */
+  readonly packing?: boolean;
+  readonly learningRate: number;
+  readonly schedule?: 'cosine' | 'linear' | 'constant';
+  /** Share of all steps over which the rate rises from 0 (default 0). */
+  readonly warmupRatio?: number;
+  /** The rate at the end of the schedule as a share of `learningRate` (default 0). */
+  readonly finalRatio?: number;
+  /** Decoupled decay, on matrices only, never on norms and biases (default 0). */
+  readonly weightDecay?: number;
+  readonly betas?: readonly [number, number];
+  readonly eps?: number;
+  /** Global norm to which gradients are clipped; 0 turns clipping off (default 1). */
+  readonly maxGradNorm?: number;
+  readonly seed: number;
+  /**
+   * SFT: divide the weighted loss of a step by the step's total weight ('tokens', the default), or by the mean weight of
+   * a step over the dataset ('constant'), so that a text counts the same in whichever batch it falls.
+   */
+  readonly lossDivisor?: 'tokens' | 'constant';
+  readonly dpo?: DpoHyper;
+}
+
+export interface TrainProgress {
+  /** Optimiser steps done, from 1. */
+  readonly step: number;
+  readonly totalSteps: number;
+  /** Epochs done as a fraction. */
+  readonly epoch: number;
+  readonly loss: number;
+  readonly learningRate: number;
+  /** Before clipping. */
+  readonly gradNorm: number;
+  readonly tokensPerSecond: number;
+  /** DPO: mean of beta (log-ratio of chosen - log-ratio of rejected). */
+  readonly rewardMargin?: number;
+  /** DPO: share of pairs with a positive margin. */
+  readonly accuracy?: number;
+  readonly evalLoss?: number;
+}
+
+export interface CheckpointOptions {
+  /** Save after every so many optimiser steps, and when cancelled. */
+  readonly everySteps: number;
+  /** Receives the whole training state; training waits for it. */
+  readonly save: (state: Uint8Array, step: number) => Promise<void>;
+}
+
+interface TrainerCommon {
+  readonly model: BaseModel;
+  /** Present: train this adapter, the base stays frozen. Absent: train every weight. The caller's tensors stay untouched. */
+  readonly lora?: LoraWeights;
+  readonly hyper: TrainingHyper;
+  /** Intra-op threads of ONNX Runtime (default 1). */
+  readonly threads?: number;
+  readonly checkpoint?: CheckpointOptions;
+  /** State given to `checkpoint.save` by a run with the same model, data and hyper-parameters. */
+  readonly resumeFrom?: Uint8Array;
+  readonly onProgress?: (progress: TrainProgress) => void;
+  /** Cancels within one step: the state is saved (if `checkpoint` is given) and `run` rejects with TrainingCancelled. */
+  readonly signal?: AbortSignal;
+}
+
+export interface SftTrainerOptions extends TrainerCommon {
+  readonly task: 'sft';
+  readonly data: readonly SftExample[];
+  readonly evaluation?: { readonly data: readonly SftExample[]; readonly everySteps: number };
+}
+
+export interface DpoTrainerOptions extends TrainerCommon {
+  readonly task: 'dpo';
+  readonly data: readonly DpoExample[];
+  readonly evaluation?: { readonly data: readonly DpoExample[]; readonly everySteps: number };
+  /** What log-ratios are measured against: the base, or a frozen adapter (a copy of the one training continues from). */
+  readonly reference: 'base' | LoraWeights;
+}
+
+export type TrainerOptions = SftTrainerOptions | DpoTrainerOptions;
+
+/** What numbers depend on besides the data: same manifest, same data, same bytes. */
+export interface EngineManifest {
+  readonly executor: 'whole-graph';
+  readonly executorReason: string;
+  readonly ortVersion: string;
+  readonly threads: number;
+  readonly cpu: { readonly model: string; readonly arch: string; readonly flags: readonly string[] };
+}
+
+export interface TrainResult {
+  /** The trained adapter (LoRA runs). */
+  readonly lora?: LoraWeights;
+  /** The trained weights (full runs). */
+  readonly weights?: WeightMap;
+  readonly steps: number;
+  readonly firstLoss: number;
+  readonly lastLoss: number;
+  /** Tokens computed in this process, prompts included, padding left out. */
+  readonly tokens: number;
+  readonly seconds: number;
+  readonly peakRssBytes: number;
+  readonly manifest: EngineManifest;
+}
+
+export interface Trainer {
+  readonly totalSteps: number;
+  /** Runs to the end once. Rejects with TrainingCancelled when the signal aborts. */
+  run(): Promise<TrainResult>;
+}
+
+/** One text to score: log-probabilities are returned for `ids[from..]` (default 1, the first token that has a context). */
+export interface ScoreRequest {
+  readonly ids: TokenIds;
+  readonly from?: number;
+}
+
+export interface ScoreOptions {
+  /** Multiplies the adapter's alpha / r (default 1); 0 is the base. */
+  readonly scale?: number;
+  readonly signal?: AbortSignal;
+}
+
+export interface Scorer {
+  /** For each request, log p(ids[t] | ids[..t)) for t = from, ..., in request order. */
+  logProbs(requests: readonly ScoreRequest[], lora?: LoraWeights, options?: ScoreOptions): Promise<Float32Array[]>;
+  close(): Promise<void>;
+}
+
+export interface ScorerOptions {
+  readonly model: BaseModel;
+  readonly threads?: number;
+  /** Upper bound of padded tokens in one pass (default 4096). */
+  readonly batchTokens?: number;
+}
+
+// Entry points: `createTrainer(options: TrainerOptions): Promise<Trainer>` in train/trainer.ts and
+// `createScorer(options: ScorerOptions): Promise<Scorer>` in train/scorer.ts.
