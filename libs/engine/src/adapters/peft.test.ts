@@ -1,0 +1,110 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { fixturePath } from '../../fixtures/fixtures.ts';
+import type { LoraWeights } from '../types.ts';
+import { LORA_TARGETS } from '../types.ts';
+import { loadModelFolder } from '../weights/loadModel.ts';
+import { checkLora, initLora, mergeLora } from './lora.ts';
+import { decodePeftAdapter, encodePeftAdapter, readPeftFolder, writePeftFolder } from './peft.ts';
+
+const adapter = await readPeftFolder(fixturePath('adapter'));
+const model = await loadModelFolder(fixturePath('tiny-tied'));
+
+let folder: string;
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'adapter-'));
+});
+afterEach(async () => {
+  await rm(folder, { recursive: true });
+});
+
+describe('reading', () => {
+  it('reads the adapter PEFT wrote', () => {
+    expect(adapter.config).toEqual({ r: 4, alpha: 8, targets: [...LORA_TARGETS], dropout: 0 });
+    expect(adapter.tensors.get('model.layers.1.mlp.down_proj')?.a.dims).toEqual([4, 64]);
+    expect(() => checkLora(model.config, adapter)).not.toThrow();
+  });
+
+  const files = encodePeftAdapter(adapter, 'tiny-tied');
+  const withConfig = (change: Record<string, unknown>): Promise<LoraWeights> => {
+    const config: Record<string, unknown> = JSON.parse(new TextDecoder().decode(files.config));
+    return decodePeftAdapter({ ...files, config: new TextEncoder().encode(JSON.stringify({ ...config, ...change })) });
+  };
+
+  it.each([
+    ['use_dora', { use_dora: true }],
+    ['modules_to_save', { modules_to_save: ['lm_head'] }],
+    ['rank_pattern', { rank_pattern: { q_proj: 8 } }],
+    ['bias', { bias: 'lora_only' }],
+    ['init_lora_weights', { init_lora_weights: 'pissa' }],
+    ['peft_type', { peft_type: 'IA3' }],
+    ['layers_to_transform', { layers_to_transform: [0] }],
+  ])('refuses %s by name', async (field, change) => {
+    await expect(withConfig(change)).rejects.toThrow(expect.objectContaining({ code: 'engine.adapter.unsupported' }));
+    await expect(withConfig(change)).rejects.toThrow(field);
+  });
+
+  it('takes rank-stabilised scaling into alpha', async () => {
+    expect((await withConfig({ use_rslora: true })).config.alpha / 4).toBeCloseTo(8 / Math.sqrt(4), 12);
+  });
+
+  it('refuses half an adapter and one that does not fit', async () => {
+    const partial: LoraWeights = { ...adapter, tensors: new Map([...adapter.tensors].slice(1)) };
+    expect(() => checkLora(model.config, partial)).toThrow(/13 modules/);
+    expect(() => checkLora({ ...model.config, hiddenSize: 64 }, adapter)).toThrow(/q_proj: A is \[4, 32\]/);
+    await expect(readPeftFolder(folder)).rejects.toMatchObject({ code: 'engine.adapter.missing_file' });
+  });
+});
+
+describe('writing', () => {
+  it('gives back the adapter, and the same bytes each time', async () => {
+    await writePeftFolder(folder, adapter, 'tiny-tied');
+    const again = await readPeftFolder(folder);
+    expect(again.config).toEqual(adapter.config);
+    expect(again.tensors).toEqual(adapter.tensors);
+    const shuffled = { ...adapter, tensors: new Map([...adapter.tensors].reverse()) };
+    expect(encodePeftAdapter(shuffled, 'm')).toEqual(encodePeftAdapter(adapter, 'm'));
+  });
+});
+
+describe('initLora', () => {
+  const config = { r: 4, alpha: 8, targets: LORA_TARGETS, dropout: 0 } as const;
+
+  it('starts with A uniform in ±1/sqrt(in) and B zero', () => {
+    const lora = initLora(model.config, config, 7);
+    checkLora(model.config, lora);
+    const values = [...lora.tensors.values()].flatMap(({ a }) => [...a.data].map((x) => x * Math.sqrt(a.dims[1]!)));
+    expect(Math.max(...values)).toBeLessThanOrEqual(1);
+    const mean = values.reduce((sum, x) => sum + x, 0) / values.length;
+    const variance = values.reduce((sum, x) => sum + (x - mean) ** 2, 0) / values.length;
+    expect(Math.abs(mean)).toBeLessThan(0.05);
+    expect(variance).toBeGreaterThan(0.3);
+    expect(variance).toBeLessThan(0.37);
+    expect([...lora.tensors.values()].every(({ b }) => b.data.every((x) => x === 0))).toBe(true);
+  });
+
+  it('depends on the seed alone', () => {
+    expect(initLora(model.config, config, 7)).toEqual(initLora(model.config, config, 7));
+    expect(initLora(model.config, config, 8)).not.toEqual(initLora(model.config, config, 7));
+  });
+
+  it('refuses a rank of zero', () => {
+    expect(() => initLora(model.config, { ...config, r: 0 }, 1)).toThrow(/LoRA r must be/);
+  });
+});
+
+describe('mergeLora', () => {
+  it('adds (alpha / r) B A and leaves the model alone', () => {
+    const name = 'model.layers.0.self_attn.k_proj';
+    const before = model.weights.get(`${name}.weight`)!;
+    const { a, b } = adapter.tensors.get(name)!;
+    const merged = mergeLora(model, adapter).weights;
+    let expected = before.data[5 * 32 + 3]!;
+    for (let k = 0; k < 4; k++) expected += 2 * b.data[5 * 4 + k]! * a.data[k * 32 + 3]!;
+    expect(merged.get(`${name}.weight`)!.data[5 * 32 + 3]).toBeCloseTo(expected, 6);
+    expect(model.weights.get(`${name}.weight`)).toBe(before);
+    expect(merged.get('model.norm.weight')).toBe(model.weights.get('model.norm.weight'));
+  });
+});

@@ -1,0 +1,162 @@
+import { EngineError } from '../errors.ts';
+import type { ModelConfig, RopeScaling } from '../types.ts';
+
+const ARCHITECTURES = ['LlamaForCausalLM', 'MistralForCausalLM', 'Qwen2ForCausalLM', 'Qwen3ForCausalLM'] as const;
+
+type Json = Record<string, unknown>;
+
+function unsupported(what: string): EngineError {
+  return new EngineError('engine.model.unsupported', `this model cannot be loaded: ${what}`);
+}
+
+function positive(json: Json, field: string, fallback?: number): number {
+  const value = json[field] ?? fallback;
+  if (typeof value !== 'number' || !(value > 0)) {
+    throw new EngineError(
+      'engine.model.bad_config',
+      `config.json: ${field} must be a positive number, found ${String(value)}`,
+    );
+  }
+  return value;
+}
+
+function count(json: Json, field: string, fallback?: number): number {
+  const value = positive(json, field, fallback);
+  if (!Number.isSafeInteger(value)) {
+    throw new EngineError('engine.model.bad_config', `config.json: ${field} must be an integer, found ${value}`);
+  }
+  return value;
+}
+
+function object(value: unknown): Json | undefined {
+  // Checked above every use: JSON objects have string keys only.
+  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : undefined;
+}
+
+/** RoPE settings stand in `rope_parameters` since Transformers 5, in `rope_theta` and `rope_scaling` before. */
+function readRope(json: Json): { theta: number; scaling?: RopeScaling } {
+  const rope = object(json['rope_parameters']) ?? object(json['rope_scaling']) ?? {};
+  const theta = positive(rope, 'rope_theta', positive(json, 'rope_theta', 10_000));
+  const type = rope['rope_type'] ?? rope['type'] ?? 'default';
+  if (type === 'default') return { theta };
+  if (type === 'linear') return { theta, scaling: { type, factor: positive(rope, 'factor') } };
+  if (type === 'llama3') {
+    return {
+      theta,
+      scaling: {
+        type,
+        factor: positive(rope, 'factor'),
+        lowFreqFactor: positive(rope, 'low_freq_factor'),
+        highFreqFactor: positive(rope, 'high_freq_factor'),
+        originalMaxPositions: count(rope, 'original_max_position_embeddings'),
+      },
+    };
+  }
+  throw unsupported(`rope_type ${String(type)} (supported: default, linear, llama3)`);
+}
+
+function readArchitecture(json: Json): (typeof ARCHITECTURES)[number] {
+  const listed = Array.isArray(json['architectures']) ? json['architectures'] : [];
+  const architecture = ARCHITECTURES.find((name) => name === listed[0]);
+  if (architecture === undefined) {
+    throw unsupported(
+      `architecture ${String(listed[0] ?? json['model_type'])} (supported: ${ARCHITECTURES.join(', ')})`,
+    );
+  }
+  return architecture;
+}
+
+function refuseUnsupported(json: Json, architecture: string, maxPositions: number): void {
+  const activation = json['hidden_act'] ?? 'silu';
+  if (activation !== 'silu') throw unsupported(`hidden_act ${String(activation)} (supported: silu)`);
+  if (json['mlp_bias'] === true) throw unsupported('mlp_bias');
+  // Llama's attention_bias also puts a bias on o_proj; Qwen2's fixed q, k, v biases do not.
+  if (json['attention_bias'] === true) throw unsupported(`attention_bias in ${architecture}`);
+  if (json['quantization_config'] !== undefined)
+    throw unsupported('quantization_config (give the unquantised weights)');
+  const window = json['sliding_window'];
+  const windowUsed = architecture.startsWith('Qwen') ? json['use_sliding_window'] === true : typeof window === 'number';
+  if (windowUsed && typeof window === 'number' && window < maxPositions) {
+    throw unsupported(`sliding_window ${window}, shorter than max_position_embeddings ${maxPositions}`);
+  }
+}
+
+/**
+ * Reads a Hugging Face `config.json` (already parsed) into a {@link ModelConfig}. What the engine cannot compute is refused
+ * here by name, so that no model runs with a feature left out.
+ *
+ * @throws EngineError `engine.model.unsupported`, `engine.model.bad_config`
+ */
+export function parseModelConfig(value: unknown): ModelConfig {
+  const json = object(value);
+  if (json === undefined) throw new EngineError('engine.model.bad_config', 'config.json is not an object');
+  const architecture = readArchitecture(json);
+  const hiddenSize = count(json, 'hidden_size');
+  const numHeads = count(json, 'num_attention_heads');
+  const numKvHeads = count(json, 'num_key_value_heads', numHeads);
+  const maxPositions = count(json, 'max_position_embeddings');
+  const headDim = count(json, 'head_dim', hiddenSize / numHeads);
+  if (numHeads % numKvHeads !== 0 || headDim % 2 !== 0) {
+    throw new EngineError(
+      'engine.model.bad_config',
+      `config.json: ${numHeads} heads cannot share ${numKvHeads} kv heads of ${headDim} dimensions`,
+    );
+  }
+  refuseUnsupported(json, architecture, maxPositions);
+  const { theta, scaling } = readRope(json);
+  return {
+    hiddenSize,
+    intermediateSize: count(json, 'intermediate_size'),
+    numLayers: count(json, 'num_hidden_layers'),
+    numHeads,
+    numKvHeads,
+    headDim,
+    vocabSize: count(json, 'vocab_size'),
+    maxPositions,
+    rmsNormEps: positive(json, 'rms_norm_eps', 1e-6),
+    ropeTheta: theta,
+    ...(scaling && { ropeScaling: scaling }),
+    tieWordEmbeddings: json['tie_word_embeddings'] === true,
+    ...(architecture === 'Qwen2ForCausalLM' && { attentionBias: true }),
+    ...(architecture === 'Qwen3ForCausalLM' && { qkNorm: true }),
+  };
+}
+
+/** The `config.json` that {@link parseModelConfig} and Transformers read back. Only plain Llama is written. */
+export function modelConfigToJson(config: ModelConfig, ids: { bos?: number; eos?: number } = {}): Json {
+  if (config.attentionBias || config.qkNorm) throw unsupported('writing config.json of a Qwen model');
+  const { ropeScaling: scaling } = config;
+  return {
+    architectures: ['LlamaForCausalLM'],
+    model_type: 'llama',
+    hidden_act: 'silu',
+    hidden_size: config.hiddenSize,
+    intermediate_size: config.intermediateSize,
+    num_hidden_layers: config.numLayers,
+    num_attention_heads: config.numHeads,
+    num_key_value_heads: config.numKvHeads,
+    head_dim: config.headDim,
+    vocab_size: config.vocabSize,
+    max_position_embeddings: config.maxPositions,
+    rms_norm_eps: config.rmsNormEps,
+    rope_theta: config.ropeTheta,
+    rope_scaling:
+      scaling === undefined
+        ? null
+        : scaling.type === 'linear'
+          ? { rope_type: 'linear', factor: scaling.factor }
+          : {
+              rope_type: 'llama3',
+              factor: scaling.factor,
+              low_freq_factor: scaling.lowFreqFactor,
+              high_freq_factor: scaling.highFreqFactor,
+              original_max_position_embeddings: scaling.originalMaxPositions,
+            },
+    tie_word_embeddings: config.tieWordEmbeddings,
+    attention_bias: false,
+    mlp_bias: false,
+    bos_token_id: ids.bos ?? null,
+    eos_token_id: ids.eos ?? null,
+    torch_dtype: 'float32',
+  };
+}
