@@ -1,0 +1,34 @@
+/** Reverse-mode differentiation over a graph's tape. */
+import type { Graph, Value } from './graph.ts';
+
+/**
+ * Adds the nodes that compute d loss / d w for each `w` in `wrt` (same shapes). `loss` is a scalar, of shape `[]` or with
+ * all dimensions 1. Only operations on a path from a wanted value to the loss get gradient nodes.
+ *
+ * @throws when the loss does not depend on one of the values through recorded operations.
+ */
+export function gradients(graph: Graph, loss: Value, wrt: readonly Value[]): Value[] {
+  if (loss.dims.some((d) => d !== 1)) throw new Error(`the loss must be a scalar, it is [${loss.dims.join()}]`);
+  const tape = [...graph.tape];
+  const wanted = new Set(wrt.map((v) => v.name));
+  for (const entry of tape) {
+    if (entry.inputs.some((v) => wanted.has(v.name))) wanted.add(entry.output.name);
+  }
+  const adjoints = new Map<string, Value>();
+  adjoints.set(loss.name, graph.constant(loss.dims as number[], Float32Array.of(1)));
+  for (const entry of tape.toReversed()) {
+    const outputGradient = adjoints.get(entry.output.name);
+    if (outputGradient === undefined || !entry.inputs.some((v) => wanted.has(v.name))) continue;
+    const contributions = entry.backward(outputGradient);
+    entry.inputs.forEach((input, i) => {
+      const contribution = contributions[i];
+      if (contribution === undefined || !wanted.has(input.name)) return;
+      adjoints.set(input.name, contribution(adjoints.get(input.name)));
+    });
+  }
+  return wrt.map((v) => {
+    const gradient = adjoints.get(v.name);
+    if (gradient === undefined) throw new Error(`the loss does not depend on ${v.name}`);
+    return gradient;
+  });
+}

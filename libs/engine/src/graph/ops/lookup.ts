@@ -1,0 +1,59 @@
+/** Row selection and the log-probability of chosen tokens. */
+import { type Dim, type Graph, int, type Value } from '../graph.ts';
+import { added } from './arithmetic.ts';
+import { shapeOf } from './shape.ts';
+
+/** `base` with `rows` added at row numbers `index: [n]`; a row number may repeat. */
+function addRows(graph: Graph, base: Value, index: Value, rows: Value): Value {
+  const column = graph.node('Unsqueeze', [index, graph.int64s([1])], [index.dims[0] as Dim, 1], { type: 'int64' });
+  return graph.node('ScatterND', [base, column, rows], base.dims, {
+    attributes: { reduction: { kind: 'string', value: 'add' } },
+  });
+}
+
+/** Rows of `table: [rows, d]` at `index: int64 [n]`, as `[n, d]`. */
+export function rowsAt(graph: Graph, table: Value, index: Value): Value {
+  const dims: Dim[] = [index.dims[0] as Dim, ...table.dims.slice(1)];
+  const y = graph.node('Gather', [table, index], dims, { attributes: { axis: int(0) } });
+  return graph.record([table], y, (dy) => [
+    (sum) => {
+      const base = sum ?? graph.node('Expand', [graph.scalar(0), shapeOf(graph, table)], table.dims);
+      return addRows(graph, base, index, dy);
+    },
+  ]);
+}
+
+/**
+ * log softmax(hidden table^T)[label] for each row: `hidden: [n, d]`, `table: [vocab, d]`, `labels: int64 [n]`, result
+ * `[n, 1]`.
+ *
+ * With p the softmax: d hidden = dy (table[label] - p table), and d table = -p^T (dy hidden) + the rows dy hidden added
+ * at the labels. So no one-hot matrix and no gradient of shape [n, vocab] is ever made.
+ */
+export function labelLogProbs(graph: Graph, hidden: Value, table: Value, labels: Value): Value {
+  const n = hidden.dims[0] as Dim;
+  const vocab = table.dims[0] as Dim;
+  const logits = graph.node('Gemm', [hidden, table], [n, vocab], { attributes: { transB: int(1) } });
+  const logSoftmax = graph.node('LogSoftmax', [logits], [n, vocab], { attributes: { axis: int(-1) } });
+  const column = graph.node('Unsqueeze', [labels, graph.int64s([1])], [n, 1], { type: 'int64' });
+  const y = graph.node('GatherElements', [logSoftmax, column], [n, 1], { attributes: { axis: int(1) } });
+  return graph.record([hidden, table], y, (dy) => {
+    let probabilities: Value | undefined;
+    const p = (): Value => (probabilities ??= graph.node('Exp', [logSoftmax], logSoftmax.dims));
+    return [
+      added(graph, () => {
+        const expected = graph.node('Gemm', [p(), table], hidden.dims);
+        const labelRows = graph.node('Gather', [table, labels], hidden.dims, { attributes: { axis: int(0) } });
+        const direction = graph.node('Sub', [labelRows, expected], hidden.dims);
+        return graph.node('Mul', [direction, dy], hidden.dims);
+      }),
+      (sum) => {
+        const weighted = graph.node('Mul', [hidden, dy], hidden.dims);
+        const negative = graph.node('Neg', [weighted], weighted.dims);
+        const inputs = sum === undefined ? [p(), negative] : [p(), negative, sum];
+        const spread = graph.node('Gemm', inputs, table.dims, { attributes: { transA: int(1) } });
+        return addRows(graph, spread, labels, weighted);
+      },
+    ];
+  });
+}

@@ -1,0 +1,157 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import type { Graph, Value } from '../graph.ts';
+import { gradientError, randomFloats, uniform } from '../gradientCheck.ts';
+import { logSigmoid, swiglu } from './activation.ts';
+import { add, multiply, scale, subtract, sum } from './arithmetic.ts';
+import { attention, rotary } from './attention.ts';
+import { gemm } from './linear.ts';
+import { labelLogProbs, rowsAt } from './lookup.ts';
+import { rmsNorm } from './normalization.ts';
+import { reshape, transpose } from './shape.ts';
+
+const TOLERANCE = 1e-3;
+
+interface Case {
+  readonly name: string;
+  readonly shapes: Record<string, number[]>;
+  readonly indices?: Record<string, { dims: number[]; data: number[] }>;
+  readonly build: (graph: Graph, v: Record<string, Value>) => Value;
+}
+
+const at = (v: Record<string, Value>, name: string): Value => v[name] as Value;
+
+const cases: Case[] = [
+  { name: 'add, broadcast', shapes: { a: [2, 3, 4], b: [3, 1] }, build: (g, v) => add(g, at(v, 'a'), at(v, 'b')) },
+  { name: 'subtract, broadcast', shapes: { a: [4], b: [2, 4] }, build: (g, v) => subtract(g, at(v, 'a'), at(v, 'b')) },
+  {
+    name: 'multiply, broadcast',
+    shapes: { a: [2, 1, 4], b: [3, 4] },
+    build: (g, v) => multiply(g, at(v, 'a'), at(v, 'b')),
+  },
+  { name: 'multiply by itself', shapes: { a: [5] }, build: (g, v) => multiply(g, at(v, 'a'), at(v, 'a')) },
+  { name: 'sum', shapes: { a: [2, 3] }, build: (g, v) => multiply(g, sum(g, at(v, 'a')), at(v, 'a')) },
+  ...[false, true].flatMap((transA) =>
+    [false, true].map(
+      (transB): Case => ({
+        name: `gemm transA ${transA} transB ${transB} with c`,
+        shapes: { a: transA ? [4, 3] : [3, 4], b: transB ? [5, 4] : [4, 5], c: [5] },
+        build: (g, v) => gemm(g, at(v, 'a'), at(v, 'b'), { transA, transB, c: at(v, 'c') }),
+      }),
+    ),
+  ),
+  {
+    name: 'gemm gradients accumulating in one input',
+    shapes: { x: [3, 4], w: [4, 4] },
+    build: (g, v) => gemm(g, gemm(g, at(v, 'x'), at(v, 'w')), at(v, 'w'), { transB: true, c: at(v, 'x') }),
+  },
+  {
+    name: 'reshape and transpose',
+    shapes: { a: [2, 3, 4] },
+    build: (g, v) => reshape(g, transpose(g, at(v, 'a'), [2, 0, 1]), [4, 6]),
+  },
+  { name: 'rmsNorm', shapes: { x: [2, 3, 8], w: [8] }, build: (g, v) => rmsNorm(g, at(v, 'x'), at(v, 'w'), 1e-5) },
+  { name: 'swiglu', shapes: { a: [3, 5], b: [3, 5] }, build: (g, v) => swiglu(g, at(v, 'a'), at(v, 'b')) },
+  { name: 'logSigmoid', shapes: { a: [7] }, build: (g, v) => logSigmoid(g, scale(g, at(v, 'a'), 4)) },
+  {
+    name: 'attention, causal',
+    shapes: { q: [2, 2, 3, 4], k: [2, 2, 3, 4], v: [2, 2, 3, 4] },
+    build: (g, v) => {
+      const mask = g.constant([3, 3], Float32Array.of(0, -1e9, -1e9, 0, 0, -1e9, 0, 0, 0));
+      return attention(g, at(v, 'q'), at(v, 'k'), at(v, 'v'), mask, 0.5);
+    },
+  },
+  {
+    name: 'rotary',
+    shapes: { x: [2, 3, 8] },
+    indices: { positions: { dims: [2, 3], data: [0, 1, 2, 5, 1, 0] } },
+    build: (g, v) => {
+      const angles = Array.from({ length: 12 }, (_, i) => (i >> 1) * (i % 2 === 0 ? 1 : 0.3));
+      const sines = Float32Array.from(angles, Math.sin);
+      const tables = {
+        cos: g.constant([6, 2], Float32Array.from(angles, Math.cos)),
+        sin: g.constant([6, 2], sines),
+        negativeSin: g.constant(
+          [6, 2],
+          sines.map((s) => -s),
+        ),
+      };
+      return rotary(g, at(v, 'x'), at(v, 'positions'), tables);
+    },
+  },
+  {
+    name: 'rowsAt with repeated rows',
+    shapes: { table: [4, 3] },
+    indices: { index: { dims: [5], data: [1, 3, 1, 0, 1] } },
+    build: (g, v) => rowsAt(g, at(v, 'table'), at(v, 'index')),
+  },
+  {
+    name: 'labelLogProbs',
+    shapes: { hidden: [4, 3], table: [6, 3] },
+    indices: { labels: { dims: [4], data: [5, 0, 5, 2] } },
+    build: (g, v) => labelLogProbs(g, at(v, 'hidden'), at(v, 'table'), at(v, 'labels')),
+  },
+];
+
+describe('each operation: gradient against central differences', () => {
+  test.each(cases)('$name', async ({ shapes, indices, build }) => {
+    const random = uniform(7);
+    const floats = Object.fromEntries(
+      Object.entries(shapes).map(([name, dims]) => [
+        name,
+        {
+          dims,
+          data: randomFloats(
+            dims.reduce((a, b) => a * b, 1),
+            random,
+          ),
+        },
+      ]),
+    );
+    expect(await gradientError({ floats, build, ...(indices === undefined ? {} : { indices }) })).toBeLessThan(
+      TOLERANCE,
+    );
+  });
+});
+
+type Step = (g: Graph, x: Value, y: Value) => Value;
+
+/** Operations on two [3, 4] values that give a [3, 4] value: any chain of them is a valid graph. */
+const steps: Step[] = [
+  (g, x, y) => add(g, x, y),
+  (g, x, y) => multiply(g, x, y),
+  (g, x, y) => subtract(g, y, x),
+  (g, x, y) => swiglu(g, x, y),
+  (g, x) => logSigmoid(g, x),
+  (g, x, y) => gemm(g, gemm(g, x, y, { transB: true }), y, { c: x }),
+  (g, x, y) => reshape(g, multiply(g, transpose(g, reshape(g, x, [4, 3]), [1, 0]), y), [3, 4]),
+  (g, x) => rowsAt(g, x, g.int64s([2, 0, 2])),
+];
+
+test('random graphs: gradient against central differences', async () => {
+  const chain = fc.array(fc.tuple(fc.nat(), fc.nat(), fc.nat()), { minLength: 1, maxLength: 6 });
+  await fc.assert(
+    fc.asyncProperty(chain, fc.integer({ min: 1, max: 1_000_000 }), async (picks, seed) => {
+      const random = uniform(seed);
+      const floats = {
+        a: { dims: [3, 4], data: randomFloats(12, random, 0.7) },
+        b: { dims: [3, 4], data: randomFloats(12, random, 0.7) },
+      };
+      const error = await gradientError({
+        floats,
+        seed,
+        build: (g, v) => {
+          const values = [at(v, 'a'), at(v, 'b')];
+          for (const [op, i, j] of picks) {
+            const step = steps[op % steps.length] as Step;
+            values.push(step(g, values[i % values.length] as Value, values[j % values.length] as Value));
+          }
+          // Every value is used, so that each input has a gradient and many have several uses.
+          return values.reduce((x, y) => add(g, scale(g, x, 0.5), scale(g, y, 0.5)));
+        },
+      });
+      expect(error).toBeLessThan(5e-3);
+    }),
+    { numRuns: 25, seed: 20261121 },
+  );
+});

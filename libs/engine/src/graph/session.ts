@@ -1,0 +1,41 @@
+/** Running a graph on stock onnxruntime-node. `run` blocks the thread it is called on: keep it out of servers. */
+import { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
+import type { Graph } from './graph.ts';
+
+export interface SessionSettings {
+  readonly threads: number;
+  /** Arena reuse planned ahead for each combination of input shapes: faster, larger. */
+  readonly memoryPattern?: boolean;
+}
+
+export type Feeds = Record<string, OrtTensor>;
+
+/** Wraps a float array without copying it: later writes to `data` are seen by later runs. */
+export function floatTensor(data: Float32Array, dims: readonly number[]): OrtTensor {
+  return new OrtTensor('float32', data, dims);
+}
+
+export function int64Tensor(data: BigInt64Array, dims: readonly number[]): OrtTensor {
+  return new OrtTensor('int64', data, dims);
+}
+
+/** Reads a float output. @throws when the output is absent or of another type. */
+export function floatOutput(outputs: Readonly<Record<string, OrtTensor>>, name: string): Float32Array {
+  const data = outputs[name]?.data;
+  if (!(data instanceof Float32Array)) throw new Error(`the session gave no float output named ${name}`);
+  return data;
+}
+
+/** Compiles a graph. One session is one compiled graph; release it with `release()`. */
+export function createSession(graph: Graph, settings: SessionSettings): Promise<InferenceSession> {
+  return InferenceSession.create(graph.toBytes(), {
+    executionProviders: ['cpu'],
+    executionMode: 'sequential',
+    graphOptimizationLevel: 'all',
+    intraOpNumThreads: settings.threads,
+    interOpNumThreads: 1,
+    enableMemPattern: settings.memoryPattern ?? true,
+    logSeverityLevel: 3,
+    extra: { session: { set_denormal_as_zero: '1' } },
+  });
+}
