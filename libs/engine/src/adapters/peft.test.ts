@@ -64,7 +64,7 @@ describe('writing', () => {
     const again = await readPeftFolder(folder);
     expect(again.config).toEqual(adapter.config);
     expect(again.tensors).toEqual(adapter.tensors);
-    const shuffled = { ...adapter, tensors: new Map([...adapter.tensors].reverse()) };
+    const shuffled = { ...adapter, tensors: new Map([...adapter.tensors].toReversed()) };
     expect(encodePeftAdapter(shuffled, 'm')).toEqual(encodePeftAdapter(adapter, 'm'));
   });
 });

@@ -1,6 +1,7 @@
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { EngineError } from '../errors.ts';
+import { isJsonObject, shown } from '../json.ts';
 import { LORA_TARGETS } from '../types.ts';
 import type { LoraConfig, LoraPair, LoraTarget, LoraWeights, Tensor, WeightMap } from '../types.ts';
 import { decodeSafetensors, encodeSafetensors } from '../weights/safetensors.ts';
@@ -60,18 +61,17 @@ function parseConfig(bytes: Uint8Array): { r: number; alpha: number } {
   } catch (cause) {
     throw new EngineError('engine.adapter.bad_config', `${PEFT_CONFIG_FILE} is not JSON`, { cause });
   }
-  if (typeof json !== 'object' || json === null) {
+  if (!isJsonObject(json)) {
     throw new EngineError('engine.adapter.bad_config', `${PEFT_CONFIG_FILE} is not an object`);
   }
   const fields = new Map<string, unknown>(Object.entries(json));
   if (fields.get('peft_type') !== 'LORA')
-    throw unsupported(`peft_type ${String(fields.get('peft_type'))} (supported: LORA)`);
+    throw unsupported(`peft_type ${shown(fields.get('peft_type'))} (supported: LORA)`);
   for (const [field, unused] of UNSUPPORTED) {
-    if (!isUnused(fields.get(field), unused)) throw unsupported(`${field} is ${JSON.stringify(fields.get(field))}`);
+    if (!isUnused(fields.get(field), unused)) throw unsupported(`${field} is ${shown(fields.get(field))}`);
   }
   const init = fields.get('init_lora_weights');
-  if (!PLAIN_INITS.includes(init))
-    throw unsupported(`init_lora_weights is ${JSON.stringify(init)}, which changes the base`);
+  if (!PLAIN_INITS.includes(init)) throw unsupported(`init_lora_weights is ${shown(init)}, which changes the base`);
   const r = fields.get('r');
   const alpha = fields.get('lora_alpha');
   if (typeof r !== 'number' || !Number.isInteger(r) || r < 1 || typeof alpha !== 'number') {

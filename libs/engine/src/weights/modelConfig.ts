@@ -1,26 +1,26 @@
 import { EngineError } from '../errors.ts';
+import { isJsonObject, shown } from '../json.ts';
+import type { JsonObject } from '../json.ts';
 import type { ModelConfig, RopeScaling } from '../types.ts';
 
 const ARCHITECTURES = ['LlamaForCausalLM', 'MistralForCausalLM', 'Qwen2ForCausalLM', 'Qwen3ForCausalLM'] as const;
-
-type Json = Record<string, unknown>;
 
 function unsupported(what: string): EngineError {
   return new EngineError('engine.model.unsupported', `this model cannot be loaded: ${what}`);
 }
 
-function positive(json: Json, field: string, fallback?: number): number {
+function positive(json: JsonObject, field: string, fallback?: number): number {
   const value = json[field] ?? fallback;
   if (typeof value !== 'number' || !(value > 0)) {
     throw new EngineError(
       'engine.model.bad_config',
-      `config.json: ${field} must be a positive number, found ${String(value)}`,
+      `config.json: ${field} must be a positive number, found ${shown(value)}`,
     );
   }
   return value;
 }
 
-function count(json: Json, field: string, fallback?: number): number {
+function count(json: JsonObject, field: string, fallback?: number): number {
   const value = positive(json, field, fallback);
   if (!Number.isSafeInteger(value)) {
     throw new EngineError('engine.model.bad_config', `config.json: ${field} must be an integer, found ${value}`);
@@ -28,14 +28,9 @@ function count(json: Json, field: string, fallback?: number): number {
   return value;
 }
 
-function object(value: unknown): Json | undefined {
-  // Checked above every use: JSON objects have string keys only.
-  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : undefined;
-}
-
 /** RoPE settings stand in `rope_parameters` since Transformers 5, in `rope_theta` and `rope_scaling` before. */
-function readRope(json: Json): { theta: number; scaling?: RopeScaling } {
-  const rope = object(json['rope_parameters']) ?? object(json['rope_scaling']) ?? {};
+function readRope(json: JsonObject): { theta: number; scaling?: RopeScaling } {
+  const rope = [json['rope_parameters'], json['rope_scaling'], {}].find(isJsonObject) ?? {};
   const theta = positive(rope, 'rope_theta', positive(json, 'rope_theta', 10_000));
   const type = rope['rope_type'] ?? rope['type'] ?? 'default';
   if (type === 'default') return { theta };
@@ -52,23 +47,23 @@ function readRope(json: Json): { theta: number; scaling?: RopeScaling } {
       },
     };
   }
-  throw unsupported(`rope_type ${String(type)} (supported: default, linear, llama3)`);
+  throw unsupported(`rope_type ${shown(type)} (supported: default, linear, llama3)`);
 }
 
-function readArchitecture(json: Json): (typeof ARCHITECTURES)[number] {
+function readArchitecture(json: JsonObject): (typeof ARCHITECTURES)[number] {
   const listed = Array.isArray(json['architectures']) ? json['architectures'] : [];
   const architecture = ARCHITECTURES.find((name) => name === listed[0]);
   if (architecture === undefined) {
     throw unsupported(
-      `architecture ${String(listed[0] ?? json['model_type'])} (supported: ${ARCHITECTURES.join(', ')})`,
+      `architecture ${shown(listed[0] ?? json['model_type'])} (supported: ${ARCHITECTURES.join(', ')})`,
     );
   }
   return architecture;
 }
 
-function refuseUnsupported(json: Json, architecture: string, maxPositions: number): void {
+function refuseUnsupported(json: JsonObject, architecture: string, maxPositions: number): void {
   const activation = json['hidden_act'] ?? 'silu';
-  if (activation !== 'silu') throw unsupported(`hidden_act ${String(activation)} (supported: silu)`);
+  if (activation !== 'silu') throw unsupported(`hidden_act ${shown(activation)} (supported: silu)`);
   if (json['mlp_bias'] === true) throw unsupported('mlp_bias');
   // Llama's attention_bias also puts a bias on o_proj; Qwen2's fixed q, k, v biases do not.
   if (json['attention_bias'] === true) throw unsupported(`attention_bias in ${architecture}`);
@@ -88,8 +83,8 @@ function refuseUnsupported(json: Json, architecture: string, maxPositions: numbe
  * @throws EngineError `engine.model.unsupported`, `engine.model.bad_config`
  */
 export function parseModelConfig(value: unknown): ModelConfig {
-  const json = object(value);
-  if (json === undefined) throw new EngineError('engine.model.bad_config', 'config.json is not an object');
+  if (!isJsonObject(value)) throw new EngineError('engine.model.bad_config', 'config.json is not an object');
+  const json = value;
   const architecture = readArchitecture(json);
   const hiddenSize = count(json, 'hidden_size');
   const numHeads = count(json, 'num_attention_heads');
@@ -123,7 +118,7 @@ export function parseModelConfig(value: unknown): ModelConfig {
 }
 
 /** The `config.json` that {@link parseModelConfig} and Transformers read back. Only plain Llama is written. */
-export function modelConfigToJson(config: ModelConfig, ids: { bos?: number; eos?: number } = {}): Json {
+export function modelConfigToJson(config: ModelConfig, ids: { bos?: number; eos?: number } = {}): JsonObject {
   if (config.attentionBias || config.qkNorm) throw unsupported('writing config.json of a Qwen model');
   const { ropeScaling: scaling } = config;
   return {

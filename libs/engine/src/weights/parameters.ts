@@ -10,20 +10,17 @@ export function moduleName(layer: number, target: LoraTarget): string {
 /** `[out, in]` of a linear module. */
 export function moduleShape(config: ModelConfig, target: LoraTarget): [out: number, in_: number] {
   const { hiddenSize, intermediateSize, numHeads, numKvHeads, headDim } = config;
-  switch (target) {
-    case 'q_proj':
-      return [numHeads * headDim, hiddenSize];
-    case 'k_proj':
-    case 'v_proj':
-      return [numKvHeads * headDim, hiddenSize];
-    case 'o_proj':
-      return [hiddenSize, numHeads * headDim];
-    case 'gate_proj':
-    case 'up_proj':
-      return [intermediateSize, hiddenSize];
-    case 'down_proj':
-      return [hiddenSize, intermediateSize];
-  }
+  const attention = numHeads * headDim;
+  const shapes: Record<LoraTarget, [out: number, in_: number]> = {
+    q_proj: [attention, hiddenSize],
+    k_proj: [numKvHeads * headDim, hiddenSize],
+    v_proj: [numKvHeads * headDim, hiddenSize],
+    o_proj: [hiddenSize, attention],
+    gate_proj: [intermediateSize, hiddenSize],
+    up_proj: [intermediateSize, hiddenSize],
+    down_proj: [hiddenSize, intermediateSize],
+  };
+  return shapes[target];
 }
 
 /** Every parameter a model of this configuration has, with its shape, in the order of Transformers' modules. */

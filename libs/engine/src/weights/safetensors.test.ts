@@ -1,7 +1,7 @@
 import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { fixturePath, readFixture } from '../../fixtures/fixtures.ts';
 import type { WeightMap } from '../types.ts';
@@ -34,8 +34,9 @@ describe('reading', () => {
   it.each(['f32', 'f16', 'bf16'] as const)('widens %s to the values PyTorch has', async (name) => {
     const expected = await readFixture<Record<string, string[]>>('dtypes.json');
     const tensor = (await readSafetensors(fixturePath('dtypes.safetensors'), [name])).get(name)!;
-    const toNumber = (text: string): number => Number(text.replace('inf', 'Infinity'));
-    expect([...tensor.data]).toEqual(expected[name]!.map(toNumber).map(Math.fround));
+    expect([...tensor.data]).toEqual(
+      expected[name]!.map((text) => Number(text.replace('inf', 'Infinity'))).map(Math.fround),
+    );
     expect(Object.is(tensor.data[30], -0)).toBe(true);
   });
 

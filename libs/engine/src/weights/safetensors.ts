@@ -2,6 +2,7 @@ import { open, readFile, rename, stat, writeFile } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { EngineError } from '../errors.ts';
+import { isJsonObject } from '../json.ts';
 import type { Tensor, WeightMap } from '../types.ts';
 import { bfloat16ToFloat32, halfToFloat32 } from './floats.ts';
 
@@ -33,16 +34,12 @@ function damaged(path: string, why: string): EngineError {
   return new EngineError('engine.weights.damaged', `${path} is not a valid safetensors file: ${why}`);
 }
 
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
 function isIndex(value: unknown): value is number {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
 }
 
 function parseEntry(path: string, name: string, value: unknown, dataBytes: number): SafetensorsEntry {
-  if (!isRecord(value)) throw damaged(path, `entry ${name} is not an object`);
+  if (!isJsonObject(value)) throw damaged(path, `entry ${name} is not an object`);
   const { dtype, shape, data_offsets: offsets } = value;
   if (typeof dtype !== 'string') throw damaged(path, `entry ${name} has no dtype`);
   if (!Array.isArray(shape) || !shape.every(isIndex)) throw damaged(path, `entry ${name} has no valid shape`);
@@ -70,7 +67,7 @@ function parseHeader(path: string, json: string, dataStart: number, dataBytes: n
       cause,
     });
   }
-  if (!isRecord(parsed)) throw damaged(path, 'its header is not an object');
+  if (!isJsonObject(parsed)) throw damaged(path, 'its header is not an object');
   const metadata: Record<string, string> = {};
   const entries = new Map<string, SafetensorsEntry>();
   for (const [name, value] of Object.entries(parsed)) {
@@ -78,7 +75,7 @@ function parseHeader(path: string, json: string, dataStart: number, dataBytes: n
       entries.set(name, parseEntry(path, name, value, dataBytes));
       continue;
     }
-    if (!isRecord(value)) throw damaged(path, '__metadata__ is not an object');
+    if (!isJsonObject(value)) throw damaged(path, '__metadata__ is not an object');
     for (const [key, text] of Object.entries(value)) metadata[key] = String(text);
   }
   return { metadata, entries, dataStart };
@@ -203,9 +200,9 @@ export async function listWeightFiles(folder: string): Promise<string[]> {
     );
   }
   const index: unknown = JSON.parse(await readFile(indexPath, 'utf8'));
-  const map = isRecord(index) ? index['weight_map'] : undefined;
-  if (!isRecord(map)) throw new EngineError('engine.weights.damaged', `${indexPath} has no weight_map`);
-  const shards = [...new Set(Object.values(map).map(String))].sort();
+  const map = isJsonObject(index) ? index['weight_map'] : undefined;
+  if (!isJsonObject(map)) throw new EngineError('engine.weights.damaged', `${indexPath} has no weight_map`);
+  const shards = [...new Set(Object.values(map).map(String))].toSorted();
   if (shards.length > MAX_SHARDS || shards.some((name) => name.includes('/') || name.includes('\\'))) {
     throw new EngineError('engine.weights.damaged', `${indexPath} names files outside its folder or too many of them`);
   }
@@ -217,9 +214,9 @@ export async function listWeightFiles(folder: string): Promise<string[]> {
  * and the header is padded with spaces to a multiple of 8 bytes.
  */
 export function encodeSafetensors(weights: WeightMap, metadata: Record<string, string> = {}): Uint8Array<ArrayBuffer> {
-  const names = [...weights.keys()].sort();
+  const names = [...weights.keys()].toSorted();
   const header: Record<string, unknown> = {};
-  const metadataKeys = Object.keys(metadata).sort();
+  const metadataKeys = Object.keys(metadata).toSorted();
   if (metadataKeys.length > 0) header['__metadata__'] = Object.fromEntries(metadataKeys.map((k) => [k, metadata[k]]));
   let offset = 0;
   for (const name of names) {
