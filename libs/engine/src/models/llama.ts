@@ -1,0 +1,272 @@
+/**
+ * Llama-family blocks on the graph builder, shared by training and sampling. Weights and adapters are graph inputs under
+ * the names of `types.ts` (`model.layers.0.self_attn.q_proj.weight`; adapters end in `.lora_A` and `.lora_B`), so one
+ * graph serves full training, LoRA training and sampling, and weights are fed without being copied into the model bytes.
+ */
+import type { Dim, Graph, Value } from '../graph/graph.ts';
+import { add, multiply } from '../graph/ops/arithmetic.ts';
+import { attention, rotary, type RotaryTables } from '../graph/ops/attention.ts';
+import { swiglu } from '../graph/ops/activation.ts';
+import { gemm } from '../graph/ops/linear.ts';
+import { rowsAt } from '../graph/ops/lookup.ts';
+import { rmsNorm } from '../graph/ops/normalization.ts';
+import { reshape, shapeFrom, transpose } from '../graph/ops/shape.ts';
+import { LORA_TARGETS, type LoraTarget, type ModelConfig } from '../types.ts';
+import { ropeAngles } from './rope.ts';
+
+/** Graph input that multiplies every adapter's B A: alpha / r, or 0 for the base. Broadcast to `[tokens, r]`. */
+export const LORA_SCALE = 'lora_scale';
+
+export interface AdapterShape {
+  /** A name when the rank is known only at run time: the sampler stacks the adapters of its rows along it. */
+  readonly r: Dim;
+  /** Shape of the `lora_scale` input: `[1]` by default, `[tokens, r]` when rows carry different adapters. */
+  readonly scale?: readonly Dim[];
+  /** Module names with an adapter, e.g. `model.layers.0.self_attn.q_proj`. */
+  readonly modules: ReadonlySet<string>;
+}
+
+export const loraAName = (module: string): string => `${module}.lora_A`;
+export const loraBName = (module: string): string => `${module}.lora_B`;
+
+const MODULE_PATH: Record<LoraTarget, string> = {
+  q_proj: 'self_attn.q_proj',
+  k_proj: 'self_attn.k_proj',
+  v_proj: 'self_attn.v_proj',
+  o_proj: 'self_attn.o_proj',
+  gate_proj: 'mlp.gate_proj',
+  up_proj: 'mlp.up_proj',
+  down_proj: 'mlp.down_proj',
+};
+
+/** Full module name of a projection of one layer. */
+export function moduleName(layer: number, target: LoraTarget): string {
+  return `model.layers.${layer}.${MODULE_PATH[target]}`;
+}
+
+/** `[out, in]` of a projection. */
+export function projectionShape(config: ModelConfig, target: LoraTarget): readonly [number, number] {
+  const q = config.numHeads * config.headDim;
+  const kv = config.numKvHeads * config.headDim;
+  switch (target) {
+    case 'q_proj':
+      return [q, config.hiddenSize];
+    case 'k_proj':
+    case 'v_proj':
+      return [kv, config.hiddenSize];
+    case 'o_proj':
+      return [config.hiddenSize, q];
+    case 'gate_proj':
+    case 'up_proj':
+      return [config.intermediateSize, config.hiddenSize];
+    case 'down_proj':
+      return [config.hiddenSize, config.intermediateSize];
+  }
+}
+
+/** Every weight of the architecture with its shape, in the order of Transformers' modules. */
+export function weightShapes(config: ModelConfig): Map<string, readonly number[]> {
+  const shapes = new Map<string, readonly number[]>();
+  shapes.set('model.embed_tokens.weight', [config.vocabSize, config.hiddenSize]);
+  for (let layer = 0; layer < config.numLayers; layer++) {
+    const prefix = `model.layers.${layer}`;
+    for (const target of LORA_TARGETS) {
+      const [out, inputs] = projectionShape(config, target);
+      const module = moduleName(layer, target);
+      shapes.set(`${module}.weight`, [out, inputs]);
+      const biased = target === 'q_proj' || target === 'k_proj' || target === 'v_proj';
+      if (config.attentionBias === true && biased) shapes.set(`${module}.bias`, [out]);
+    }
+    if (config.qkNorm === true) {
+      shapes.set(`${prefix}.self_attn.q_norm.weight`, [config.headDim]);
+      shapes.set(`${prefix}.self_attn.k_norm.weight`, [config.headDim]);
+    }
+    shapes.set(`${prefix}.input_layernorm.weight`, [config.hiddenSize]);
+    shapes.set(`${prefix}.post_attention_layernorm.weight`, [config.hiddenSize]);
+  }
+  shapes.set('model.norm.weight', [config.hiddenSize]);
+  if (!config.tieWordEmbeddings) shapes.set('lm_head.weight', [config.vocabSize, config.hiddenSize]);
+  return shapes;
+}
+
+/** The model's parameters as values of one graph. */
+export class LlamaValues {
+  readonly graph: Graph;
+  readonly config: ModelConfig;
+  readonly weights: ReadonlyMap<string, Value>;
+  readonly adapters: ReadonlyMap<string, { readonly a: Value; readonly b: Value }>;
+  readonly loraScale: Value | undefined;
+  readonly rope: RotaryTables;
+
+  /** Declares every weight and adapter as an input of `graph`. `positions` bounds the rotary tables. */
+  constructor(graph: Graph, config: ModelConfig, positions: number, adapter?: AdapterShape) {
+    this.graph = graph;
+    this.config = config;
+    const weights = new Map<string, Value>();
+    for (const [name, dims] of weightShapes(config)) weights.set(name, graph.input(name, dims));
+    this.weights = weights;
+    const adapters = new Map<string, { a: Value; b: Value }>();
+    for (const module of adapter?.modules ?? []) {
+      const dims = weights.get(`${module}.weight`)?.dims;
+      if (adapter === undefined || dims === undefined) throw new Error(`the model has no module ${module}`);
+      const [out, inputs] = dims as [number, number];
+      adapters.set(module, {
+        a: graph.input(loraAName(module), [adapter.r, inputs]),
+        b: graph.input(loraBName(module), [out, adapter.r]),
+      });
+    }
+    this.adapters = adapters;
+    this.loraScale = adapters.size > 0 ? graph.input(LORA_SCALE, adapter?.scale ?? [1]) : undefined;
+    const { cos, sin } = ropeAngles(config, positions);
+    const dims = [positions, config.headDim / 2];
+    this.rope = {
+      cos: graph.constant(dims, cos),
+      sin: graph.constant(dims, sin),
+      negativeSin: graph.constant(
+        dims,
+        sin.map((s) => -s),
+      ),
+    };
+  }
+
+  weight(name: string): Value {
+    const value = this.weights.get(name);
+    if (value === undefined) throw new Error(`the architecture has no weight ${name}`);
+    return value;
+  }
+
+  /** The output embedding, `[vocab, hidden]`. */
+  get head(): Value {
+    return this.weight(this.config.tieWordEmbeddings ? 'model.embed_tokens.weight' : 'lm_head.weight');
+  }
+}
+
+/** x W^T + b + scale (x A^T) B^T: `x: [tokens, in]` gives `[tokens, out]`. */
+export function projection(model: LlamaValues, x: Value, module: string): Value {
+  const { graph } = model;
+  const bias = model.weights.get(`${module}.bias`);
+  const base = gemm(graph, x, model.weight(`${module}.weight`), { transB: true, ...(bias ? { c: bias } : {}) });
+  const adapter = model.adapters.get(module);
+  if (adapter === undefined || model.loraScale === undefined) return base;
+  const low = multiply(graph, gemm(graph, x, adapter.a, { transB: true }), model.loraScale);
+  return gemm(graph, low, adapter.b, { transB: true, c: base });
+}
+
+/** Rows of the input embedding: `ids: int64 [tokens]` gives `[tokens, hidden]`. */
+export function embed(model: LlamaValues, ids: Value): Value {
+  return rowsAt(model.graph, model.weight('model.embed_tokens.weight'), ids);
+}
+
+export function inputNorm(model: LlamaValues, x: Value, layer: number): Value {
+  return rmsNorm(model.graph, x, model.weight(`model.layers.${layer}.input_layernorm.weight`), model.config.rmsNormEps);
+}
+
+export function finalNorm(model: LlamaValues, x: Value): Value {
+  return rmsNorm(model.graph, x, model.weight('model.norm.weight'), model.config.rmsNormEps);
+}
+
+export interface QueryKeyValue {
+  /** `[batch, seq, numHeads * headDim]`, normalised (QK-norm) and rotated. */
+  readonly q: Value;
+  /** `[batch, seq, numKvHeads * headDim]`, likewise. */
+  readonly k: Value;
+  readonly v: Value;
+}
+
+/**
+ * Queries, keys and values of one layer, ready for attention or for a cache. `x: [tokens, hidden]` after the input norm
+ * with tokens = batch * seq; `positions: int64 [batch, seq]`.
+ */
+export function attentionInputs(model: LlamaValues, x: Value, positions: Value, layer: number): QueryKeyValue {
+  const { graph, config } = model;
+  const [batch, seq] = positions.dims as [Dim, Dim];
+  const project = (target: 'q_proj' | 'k_proj' | 'v_proj', heads: number): Value => {
+    const flat = projection(model, x, moduleName(layer, target));
+    const dims = [batch, seq, heads * config.headDim];
+    const norm =
+      config.qkNorm === true && target !== 'v_proj'
+        ? model.weight(`model.layers.${layer}.self_attn.${target[0]}_norm.weight`)
+        : undefined;
+    if (norm === undefined) return reshape(graph, flat, dims, shapeFrom(graph, positions, dims));
+    const split = [batch, seq, heads, config.headDim];
+    const headed = reshape(graph, flat, split, shapeFrom(graph, positions, split));
+    return reshape(graph, rmsNorm(graph, headed, norm, config.rmsNormEps), dims);
+  };
+  return {
+    q: rotary(graph, project('q_proj', config.numHeads), positions, model.rope),
+    k: rotary(graph, project('k_proj', config.numKvHeads), positions, model.rope),
+    v: project('v_proj', config.numKvHeads),
+  };
+}
+
+/** Repeats a mask `[batch, 1, seq, keys]` for the query heads that share a key head; done once for all layers. */
+export function groupedMask(model: LlamaValues, mask: Value): Value {
+  const { graph, config } = model;
+  const group = config.numHeads / config.numKvHeads;
+  if (group === 1) return mask;
+  const [batch, , seq, keys] = mask.dims as [Dim, Dim, Dim, Dim];
+  const repeats = graph.node('Expand', [mask, graph.int64s([1, group, 1, 1])], [batch, group, seq, keys]);
+  return reshape(graph, repeats, [batch, 1, stacked(group, seq), keys]);
+}
+
+const stacked = (group: number, seq: Dim): Dim => (typeof seq === 'number' ? seq * group : `${seq}*${group}`);
+
+/**
+ * Attention of `q: [batch, seq, numHeads * d]` over `k, v: [batch, keys, numKvHeads * d]` with the additive mask that
+ * `groupedMask` gave; gives `[tokens, numHeads * d]`. Query heads that share a key head are stacked as rows of one
+ * product, so keys and values are never repeated.
+ */
+export function attend(model: LlamaValues, qkv: QueryKeyValue, mask: Value, tokens: Dim): Value {
+  const { graph, config } = model;
+  const { headDim, numKvHeads: kvHeads } = config;
+  const group = config.numHeads / kvHeads;
+  const [batch, seq] = qkv.q.dims as [Dim, Dim];
+  const split = (x: Value): Value =>
+    transpose(graph, reshape(graph, x, [batch, x.dims[1] as Dim, kvHeads, headDim]), [0, 2, 1, 3]);
+  const k = split(qkv.k);
+  const v = split(qkv.v);
+  const width = config.numHeads * headDim;
+  const alpha = 1 / Math.sqrt(headDim);
+  if (group === 1) {
+    const context = attention(graph, split(qkv.q), k, v, mask, alpha);
+    return reshape(graph, transpose(graph, context, [0, 2, 1, 3]), [tokens, width]);
+  }
+  const headed = reshape(graph, qkv.q, [batch, seq, kvHeads, group, headDim]);
+  const rows: Dim[] = [batch, kvHeads, stacked(group, seq), headDim];
+  const q = reshape(graph, transpose(graph, headed, [0, 2, 3, 1, 4]), rows);
+  const context = attention(graph, q, k, v, mask, alpha);
+  const back = [batch, kvHeads, group, seq, headDim];
+  const ungrouped = reshape(graph, context, back, shapeFrom(graph, qkv.q, back));
+  return reshape(graph, transpose(graph, ungrouped, [0, 3, 1, 2, 4]), [tokens, width]);
+}
+
+/** x + o_proj(context): closes the attention half of a layer. */
+export function attentionOutput(model: LlamaValues, x: Value, context: Value, layer: number): Value {
+  return add(model.graph, x, projection(model, context, moduleName(layer, 'o_proj')));
+}
+
+/** x + down(silu(gate(n)) * up(n)), n being the normalised x: the MLP half of a layer. */
+export function mlp(model: LlamaValues, x: Value, layer: number): Value {
+  const { graph, config } = model;
+  const norm = model.weight(`model.layers.${layer}.post_attention_layernorm.weight`);
+  const n = rmsNorm(graph, x, norm, config.rmsNormEps);
+  const gate = projection(model, n, moduleName(layer, 'gate_proj'));
+  const up = projection(model, n, moduleName(layer, 'up_proj'));
+  return add(graph, x, projection(model, swiglu(graph, gate, up), moduleName(layer, 'down_proj')));
+}
+
+/**
+ * Hidden states after the final norm, `[tokens, hidden]`, of whole sequences. `ids, positions: int64 [batch, seq]`,
+ * `mask: [batch, 1, seq, seq]` (0 where a token may look, a large negative number elsewhere).
+ */
+export function llamaHidden(model: LlamaValues, ids: Value, positions: Value, mask: Value): Value {
+  const { graph, config } = model;
+  const tokens = 'tokens';
+  const rows = groupedMask(model, mask);
+  let x = embed(model, graph.node('Reshape', [ids, graph.int64s([-1])], [tokens], { type: 'int64' }));
+  for (let layer = 0; layer < config.numLayers; layer++) {
+    const qkv = attentionInputs(model, inputNorm(model, x, layer), positions, layer);
+    x = mlp(model, attentionOutput(model, x, attend(model, qkv, rows, tokens), layer), layer);
+  }
+  return finalNorm(model, x);
+}

@@ -1,0 +1,27 @@
+/** What the numbers of a run depend on besides its data. */
+import { readFileSync } from 'node:fs';
+import { arch, cpus } from 'node:os';
+import { env } from 'onnxruntime-node';
+import type { EngineManifest } from '../types.ts';
+
+/** Instruction sets that choose another matrix kernel, and so another rounding. */
+const KERNEL_FLAGS = /^(avx|amx|fma|f16c|asimd|sve|i8mm|bf16|neon)/;
+
+function cpuFlags(): string[] {
+  try {
+    const line = /^(?:flags|Features)\s*:\s*(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'));
+    return (line?.[1] ?? '').split(' ').filter((flag) => KERNEL_FLAGS.test(flag));
+  } catch {
+    return []; // Not Linux: the model's name has to do.
+  }
+}
+
+export function engineManifest(threads: number, executorReason: string): EngineManifest {
+  return {
+    executor: 'whole-graph',
+    executorReason,
+    ortVersion: env.versions.node ?? 'unknown',
+    threads,
+    cpu: { model: cpus()[0]?.model ?? 'unknown', arch: arch(), flags: cpuFlags() },
+  };
+}

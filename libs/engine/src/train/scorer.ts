@@ -1,0 +1,109 @@
+/** Log-probabilities of given tokens, batched: the DPO reference, perplexity and preference accuracy. */
+import type { InferenceSession } from 'onnxruntime-node';
+import { EngineError } from '../errors.ts';
+import { createSession, type Feeds, floatOutput } from '../graph/session.ts';
+import { OUTPUT, scoringGraph } from '../models/trainingGraph.ts';
+import type { BaseModel, LoraWeights, ScoreOptions, Scorer, ScoreRequest, ScorerOptions } from '../types.ts';
+import { assemble, type Row, rowLength } from './batch.ts';
+import { adapterFeeds, adapterShape, checkedPositions, weightFeeds } from './executor.ts';
+
+const DEFAULT_BATCH_TOKENS = 4096;
+
+export interface RowScorer extends Scorer {
+  /** Log-probabilities of every row's picks, in the order of the rows and of their picks. */
+  scoreRows(rows: readonly Row[], lora?: LoraWeights, options?: ScoreOptions): Promise<Float32Array[]>;
+}
+
+function requestRow(request: ScoreRequest): Row {
+  const { ids, from = 1 } = request;
+  if (!Number.isInteger(from) || from < 1) {
+    throw new EngineError('engine.score.bad_request', `from must be an integer of at least 1, found ${from}`);
+  }
+  const picks = [];
+  for (let t = from; t < ids.length; t++) picks.push({ column: t - 1, label: ids[t] as number, weight: 1, slot: 0 });
+  return { segments: [{ ids }], picks };
+}
+
+/** Sorts rows by length and cuts them into batches of at most `batchTokens` padded tokens; longer rows go alone. */
+function batchRows(rows: readonly Row[], batchTokens: number): number[][] {
+  const order = rows.flatMap((row, i) => (row.picks.length > 0 ? [i] : []));
+  order.sort((a, b) => rowLength(rows[a] as Row) - rowLength(rows[b] as Row) || a - b);
+  const batches: number[][] = [];
+  let current: number[] = [];
+  for (const index of order) {
+    if (current.length > 0 && (current.length + 1) * rowLength(rows[index] as Row) > batchTokens) {
+      batches.push(current);
+      current = [];
+    }
+    current.push(index);
+  }
+  if (current.length > 0) batches.push(current);
+  return batches;
+}
+
+class OnnxScorer implements RowScorer {
+  readonly #model: BaseModel;
+  readonly #threads: number;
+  readonly #batchTokens: number;
+  readonly #weights: Feeds;
+  /** One session without an adapter and one for the last adapter shape that was asked for. */
+  readonly #sessions = new Map<'base' | 'adapter', { readonly shape: string; readonly session: InferenceSession }>();
+
+  constructor(options: ScorerOptions) {
+    this.#model = options.model;
+    this.#threads = options.threads ?? 1;
+    this.#batchTokens = options.batchTokens ?? DEFAULT_BATCH_TOKENS;
+    this.#weights = weightFeeds(options.model);
+  }
+
+  async logProbs(
+    requests: readonly ScoreRequest[],
+    lora?: LoraWeights,
+    options: ScoreOptions = {},
+  ): Promise<Float32Array[]> {
+    return this.scoreRows(requests.map(requestRow), lora, options);
+  }
+
+  async scoreRows(rows: readonly Row[], lora?: LoraWeights, options: ScoreOptions = {}): Promise<Float32Array[]> {
+    const results = rows.map((row) => new Float32Array(row.picks.length));
+    const session = await this.#session(lora);
+    const constant = lora === undefined ? this.#weights : { ...this.#weights, ...adapterFeeds(lora, options.scale) };
+    for (const batch of batchRows(rows, this.#batchTokens)) {
+      options.signal?.throwIfAborted();
+      const { feeds } = assemble(batch.map((i) => rows[i] as Row));
+      const outputs = await session.run({ ...constant, ...feeds });
+      const values = floatOutput(outputs, OUTPUT.logProbs);
+      let offset = 0;
+      for (const i of batch) {
+        const result = results[i] as Float32Array;
+        result.set(values.subarray(offset, offset + result.length));
+        offset += result.length;
+      }
+      await new Promise(setImmediate); // A run blocks the thread; let signals and timers through between two.
+    }
+    return results;
+  }
+
+  async close(): Promise<void> {
+    for (const { session } of this.#sessions.values()) await session.release();
+    this.#sessions.clear();
+  }
+
+  async #session(lora: LoraWeights | undefined): Promise<InferenceSession> {
+    const kind = lora === undefined ? 'base' : 'adapter';
+    const shape = lora === undefined ? '' : [lora.config.r, ...lora.tensors.keys()].join();
+    const known = this.#sessions.get(kind);
+    if (known?.shape === shape) return known.session;
+    await known?.session.release();
+    const positions = checkedPositions(this.#model.config, this.#model.config.maxPositions);
+    const graph = scoringGraph(this.#model.config, positions, lora === undefined ? undefined : adapterShape(lora));
+    const session = await createSession(graph, { threads: this.#threads });
+    this.#sessions.set(kind, { shape, session });
+    return session;
+  }
+}
+
+/** A scorer for one base model and any adapters of it. Close it to free its sessions. */
+export async function createScorer(options: ScorerOptions): Promise<RowScorer> {
+  return new OnnxScorer(options);
+}

@@ -1,0 +1,94 @@
+/**
+ * The saved state of a run: everything the remaining steps depend on besides the model, the data and the
+ * hyper-parameters, so that a resumed run ends with the same bytes. Layout: magic, header length (uint32 little endian),
+ * JSON header, then float32 arrays: parameters, first moments, second moments, reference.
+ */
+import { createHash } from 'node:crypto';
+import { EngineError } from '../errors.ts';
+import type { TokenIds } from '../types.ts';
+import type { AdamW } from './adamw.ts';
+
+const MAGIC = Buffer.from('TLTRAIN1');
+
+export interface RunCounters {
+  /** Optimiser steps done. */
+  step: number;
+  firstLoss: number;
+  lastLoss: number;
+}
+
+interface Header extends RunCounters {
+  readonly fingerprint: string;
+  readonly lengths: readonly number[];
+  readonly referenceLength: number;
+}
+
+export interface SavedState {
+  readonly counters: RunCounters;
+  readonly reference: Float32Array;
+}
+
+/** SHA-256 over what a state may only be resumed with. */
+export function fingerprint(settings: unknown, arrays: Iterable<TokenIds | Float32Array>): string {
+  const hash = createHash('sha256').update(JSON.stringify(settings));
+  for (const array of arrays) {
+    const typed = array instanceof Int32Array || array instanceof Float32Array ? array : Float64Array.from(array);
+    hash.update(`:${typed.length}:`).update(new Uint8Array(typed.buffer, typed.byteOffset, typed.byteLength));
+  }
+  return hash.digest('hex');
+}
+
+function arraysOf(optimizer: AdamW): Float32Array[] {
+  return [
+    ...optimizer.parameters.map((p) => p.data),
+    ...optimizer.moments.map((x) => x.m),
+    ...optimizer.moments.map((x) => x.v),
+  ];
+}
+
+export function encodeState(
+  print: string,
+  optimizer: AdamW,
+  counters: RunCounters,
+  reference: Float32Array,
+): Uint8Array {
+  const arrays = arraysOf(optimizer);
+  const header: Header = {
+    fingerprint: print,
+    lengths: optimizer.parameters.map((p) => p.data.length),
+    referenceLength: reference.length,
+    ...counters,
+  };
+  const json = Buffer.from(JSON.stringify(header));
+  const length = Buffer.alloc(4);
+  length.writeUInt32LE(json.length);
+  const bodies = [...arrays, reference].map((a) => new Uint8Array(a.buffer, a.byteOffset, a.byteLength));
+  return Buffer.concat([MAGIC, length, json, ...bodies]);
+}
+
+/** Reads a state into the optimiser. @throws EngineError `engine.train.bad_state`, leaving the optimiser untouched. */
+export function restoreState(bytes: Uint8Array, print: string, optimizer: AdamW): SavedState {
+  const bad = (why: string): EngineError => new EngineError('engine.train.bad_state', `cannot resume: ${why}`);
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const start = MAGIC.length + 4;
+  if (buffer.length < start || !buffer.subarray(0, MAGIC.length).equals(MAGIC)) throw bad('not a training state');
+  const headerEnd = start + buffer.readUInt32LE(MAGIC.length);
+  if (buffer.length < headerEnd) throw bad('the state is cut short');
+  const header = JSON.parse(buffer.toString('utf8', start, headerEnd)) as Header;
+  if (header.fingerprint !== print) throw bad('the state belongs to another model shape, data or hyper-parameters');
+  const arrays = arraysOf(optimizer);
+  const reference = new Float32Array(header.referenceLength);
+  const expected = [...arrays, reference].reduce((n, a) => n + a.byteLength, headerEnd);
+  if (buffer.length !== expected) throw bad(`${buffer.length} bytes instead of ${expected}`);
+  let offset = headerEnd;
+  for (const array of [...arrays, reference]) {
+    new Uint8Array(array.buffer, array.byteOffset, array.byteLength).set(
+      buffer.subarray(offset, offset + array.byteLength),
+    );
+    offset += array.byteLength;
+  }
+  return {
+    counters: { step: header.step, firstLoss: header.firstLoss, lastLoss: header.lastLoss },
+    reference,
+  };
+}
