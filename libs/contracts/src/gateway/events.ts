@@ -1,0 +1,50 @@
+import { z } from 'zod';
+import { uuid } from '../common.ts';
+import { defineEvent } from '../event.ts';
+
+export const projectChanged = defineEvent({
+  type: 'project.changed',
+  version: 1,
+  owner: 'gateway',
+  summary: 'A project was created, or its settings changed. Carries the whole of what other services need.',
+  schema: z.object({
+    project_id: uuid,
+    slug: z.string(),
+    name: z.string(),
+    version: z.number().int(),
+    settings: z.object({
+      default_user_id: z.string().default('anonymous'),
+      /** Whether uploads ask for answers by themselves, how many each, and from which model. */
+      auto_process: z.boolean().default(false),
+      candidates: z.number().int().min(1).max(32).default(8),
+      model: z.string().default('nano'),
+      temperature: z.number().min(0).max(2).default(0.9),
+      max_tokens: z.number().int().min(1).max(4_096).default(64),
+      /** Generation per scrape session is capped. */
+      max_generations_per_session: z.number().int().min(0).default(10_000),
+      /** Shares of the permanent splits; the rest is train. */
+      validation_share: z.number().min(0).max(0.9).default(0.1),
+      test_share: z.number().min(0).max(0.9).default(0.1),
+      judge: z
+        .object({ kind: z.enum(['scripted']), taste: z.string() })
+        .nullable()
+        .default(null),
+      schedule: z
+        .object({ cron: z.string(), time_zone: z.string(), paused: z.boolean() })
+        .default({ cron: '0 2 * * *', time_zone: 'UTC', paused: false }),
+    }),
+  }),
+});
+
+export const budgetExceeded = defineEvent({
+  type: 'budget.exceeded',
+  version: 1,
+  owner: 'gateway',
+  summary: "The month's spend passed the project's limit.",
+  schema: z.object({
+    month: z.string(),
+    limit_usd: z.number(),
+    spent_usd: z.number(),
+    mode: z.enum(['warn', 'block']),
+  }),
+});
