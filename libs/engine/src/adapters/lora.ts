@@ -1,7 +1,7 @@
 import { EngineError } from '../errors.ts';
 import { createRandom } from '../random.ts';
 import type { BaseModel, LoraConfig, LoraPair, LoraWeights, ModelConfig, Tensor, WeightMap } from '../types.ts';
-import { moduleName, moduleShape } from '../weights/parameters.ts';
+import { moduleName, projectionShape } from '../models/llama.ts';
 
 /** Above this, a low-rank update is no longer low-rank for any model the engine loads. */
 const MAX_RANK = 1024;
@@ -34,7 +34,7 @@ export function initLora(model: ModelConfig, config: LoraConfig, seed: number): 
   const tensors = new Map<string, LoraPair>();
   for (let layer = 0; layer < model.numLayers; layer++) {
     for (const target of config.targets) {
-      const [out, in_] = moduleShape(model, target);
+      const [out, in_] = projectionShape(model, target);
       const bound = 1 / Math.sqrt(in_);
       const a = new Float32Array(config.r * in_);
       for (let i = 0; i < a.length; i++) a[i] = (2 * random() - 1) * bound;
@@ -69,7 +69,7 @@ export function checkLora(model: ModelConfig, lora: LoraWeights): void {
       const name = moduleName(layer, target);
       const pair = lora.tensors.get(name);
       if (pair === undefined) throw new EngineError('engine.adapter.wrong_shape', `the adapter has no module ${name}`);
-      const [out, in_] = moduleShape(model, target);
+      const [out, in_] = projectionShape(model, target);
       if (!hasDims(pair.a, r, in_) || !hasDims(pair.b, out, r)) {
         throw new EngineError(
           'engine.adapter.wrong_shape',

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { EngineError } from '../errors.ts';
 import type { BaseModel, WeightMap } from '../types.ts';
 import { modelConfigToJson, parseModelConfig } from './modelConfig.ts';
-import { parameterShapes } from './parameters.ts';
+import { weightShapes } from '../models/llama.ts';
 import { listWeightFiles, readSafetensors, readSafetensorsHeader, writeSafetensors } from './safetensors.ts';
 
 /** A model read from a Hugging Face folder, and where its tokenizer lies when it has one. */
@@ -44,7 +44,7 @@ function eosOf(json: unknown): number[] {
   return ids.filter((id) => typeof id === 'number');
 }
 
-async function readWeights(folder: string, shapes: Map<string, number[]>): Promise<WeightMap> {
+async function readWeights(folder: string, shapes: ReadonlyMap<string, readonly number[]>): Promise<WeightMap> {
   const found: WeightMap = new Map();
   for (const path of await listWeightFiles(folder)) {
     const { entries } = await readSafetensorsHeader(path);
@@ -83,7 +83,7 @@ export async function loadModelFolder(folder: string): Promise<LoadedModel> {
   return {
     folder,
     config,
-    weights: await readWeights(folder, parameterShapes(config)),
+    weights: await readWeights(folder, weightShapes(config)),
     eosTokenIds,
     ...(tokenizerPath && { tokenizerPath }),
     ...(tokenizerConfigPath && { tokenizerConfigPath }),

@@ -1,0 +1,109 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
+import { EngineError } from '../errors.ts';
+import { isJsonObject, type JsonObject } from '../json.ts';
+import type { TokenIds } from '../types.ts';
+
+/** Text to token ids and back, as `tokenizer.json` says. */
+export interface Tokenizer {
+  /** Size of the vocabulary, added tokens included. */
+  readonly vocabSize: number;
+  /** Jinja template of `tokenizer_config.json`, when it has one. */
+  readonly chatTemplate?: string;
+  /** Named tokens that templates use (`bos_token`, `eos_token` and the like), as text. */
+  readonly namedTokens: Readonly<Record<string, string>>;
+  /**
+   * Special tokens in the text (`<|im_end|>`) become their ids. No beginning or end token is added unless asked for: chat
+   * templates write their own.
+   */
+  encode(text: string, options?: { readonly addSpecialTokens?: boolean }): number[];
+  /** Bytes that are no valid UTF-8 become U+FFFD. Special tokens are left out unless `keepSpecialTokens`. */
+  decode(ids: TokenIds, options?: { readonly keepSpecialTokens?: boolean }): string;
+  /** The id of a token by its text in the vocabulary. */
+  tokenId(token: string): number | undefined;
+  /** The id of `eos_token`, when named. */
+  readonly eosTokenId?: number;
+}
+
+const NAMED = ['bos_token', 'eos_token', 'pad_token', 'unk_token'] as const;
+
+function namedTokens(config: JsonObject): Record<string, string> {
+  const named: Record<string, string> = {};
+  for (const name of NAMED) {
+    const value = config[name];
+    // Written either as text or as an AddedToken with its text in `content`.
+    const text = isJsonObject(value) ? value['content'] : value;
+    if (typeof text === 'string') named[name] = text;
+  }
+  return named;
+}
+
+/** `chat_template` is a string, or a list of named templates of which `default` is the one for plain chat. */
+function chatTemplate(config: JsonObject): string | undefined {
+  const value = config['chat_template'];
+  if (typeof value === 'string') return value;
+  if (!Array.isArray(value)) return undefined;
+  const template: unknown = value.filter(isJsonObject).find((entry) => entry['name'] === 'default')?.['template'];
+  return typeof template === 'string' ? template : undefined;
+}
+
+/**
+ * @param tokenizerJson the parsed `tokenizer.json`
+ * @param config the parsed `tokenizer_config.json`, if there is one
+ * @throws EngineError `engine.tokenizer.unsupported` when a component of the tokenizer is not known
+ */
+export function createTokenizer(tokenizerJson: JsonObject, config: JsonObject = {}): Tokenizer {
+  let tokenizer: HuggingFaceTokenizer;
+  try {
+    tokenizer = new HuggingFaceTokenizer(tokenizerJson, {
+      ...config,
+      // Transformers' default since 5; cleaning up changes text that the model wrote.
+      clean_up_tokenization_spaces: config['clean_up_tokenization_spaces'] ?? false,
+    });
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : 'unknown component';
+    throw new EngineError('engine.tokenizer.unsupported', `this tokenizer cannot be used: ${why}`, { cause });
+  }
+  const template = chatTemplate(config);
+  const named = namedTokens(config);
+  const eosTokenId = named['eos_token'] === undefined ? undefined : tokenizer.token_to_id(named['eos_token']);
+  return {
+    vocabSize: tokenizer.get_vocab(true).size,
+    namedTokens: named,
+    ...(template !== undefined && { chatTemplate: template }),
+    ...(eosTokenId !== undefined && { eosTokenId }),
+    encode: (text, options) => tokenizer.encode(text, { add_special_tokens: options?.addSpecialTokens ?? false }).ids,
+    // The library refuses to decode nothing.
+    decode: (ids, options) =>
+      ids.length === 0
+        ? ''
+        : tokenizer.decode(Array.from(ids), { skip_special_tokens: !(options?.keepSpecialTokens ?? false) }),
+    tokenId: (token) => tokenizer.token_to_id(token),
+  };
+}
+
+async function readJsonObject(path: string): Promise<JsonObject> {
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(await readFile(path, 'utf8'));
+  } catch (cause) {
+    throw new EngineError('engine.tokenizer.missing_file', `cannot read ${path} as JSON`, { cause });
+  }
+  if (!isJsonObject(parsed)) throw new EngineError('engine.tokenizer.unsupported', `${path} is not an object`);
+  return parsed;
+}
+
+/**
+ * Loads `tokenizer.json`, and beside it `tokenizer_config.json` and `chat_template.jinja` where they are.
+ * @throws EngineError `engine.tokenizer.missing_file`, `engine.tokenizer.unsupported`
+ */
+export async function loadTokenizerFolder(folder: string): Promise<Tokenizer> {
+  const optional = async (file: string): Promise<string | undefined> =>
+    await readFile(join(folder, file), 'utf8').catch(() => undefined);
+  const configText = await optional('tokenizer_config.json');
+  const template = await optional('chat_template.jinja');
+  const config = configText === undefined ? {} : await readJsonObject(join(folder, 'tokenizer_config.json'));
+  const json = await readJsonObject(join(folder, 'tokenizer.json'));
+  return createTokenizer(json, template === undefined ? config : { ...config, chat_template: template });
+}
