@@ -199,7 +199,7 @@ async function assemble(parts: Assembly): Promise<RunningService> {
     pg,
     bus,
     blobs: openBlobStore(options.env, name),
-    callers: createCallers({ urls: base.SERVICE_URLS, secret: base.TUNELOOP_SECRET, service: name, log }),
+    callers: createCallers({ urls: base.SERVICE_URLS, serviceSecret: base.TUNELOOP_SECRET, service: name, log }),
     auth: createServiceAuthenticator(definition, pg, base),
     metrics,
     faults,

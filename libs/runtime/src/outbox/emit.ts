@@ -21,7 +21,8 @@ export interface EmitInput<S extends z.ZodType> {
   readonly causationId?: string | null | undefined;
 }
 
-interface OutboxRow {
+/** An event ready for the wire. */
+export interface OutboxRow {
   id: string;
   project_id: string;
   stream: string;
@@ -49,7 +50,7 @@ export async function emitMany<S extends z.ZodType>(
   const projectId = tx.projectId;
   if (projectId === null) throw new Error(`${contract.type} can only be emitted inside a tenant transaction`);
   if (inputs.length === 0) return [];
-  const rows = inputs.map((input) => outboxRow(contract, projectId, tx.actor, input));
+  const rows = inputs.map((input) => buildEvent(contract, projectId, tx.actor, input));
   await tx.execute(
     `INSERT INTO outbox (id, project_id, stream, subject, headers, body)
      SELECT id, project_id, stream, subject, headers, body FROM jsonb_to_recordset($1::jsonb)
@@ -63,7 +64,8 @@ export async function emitMany<S extends z.ZodType>(
   return rows.map((row) => row.id);
 }
 
-function outboxRow<S extends z.ZodType>(
+/** Subject, CloudEvents headers and checked body of one event. Throws when the body breaks the contract or the size limit. */
+export function buildEvent<S extends z.ZodType>(
   contract: EventContract<S>,
   projectId: string,
   actor: string | null,
