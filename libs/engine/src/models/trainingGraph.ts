@@ -12,7 +12,7 @@ import { gemm } from '../graph/ops/linear.ts';
 import { labelLogProbs, rowsAt } from '../graph/ops/lookup.ts';
 import { reshape } from '../graph/ops/shape.ts';
 import type { ModelConfig } from '../types.ts';
-import { type AdapterShape, llamaHidden, LlamaValues, loraAName, loraBName } from './llama.ts';
+import { type AdapterShape, llamaHidden, LlamaValues } from './llama.ts';
 
 /** Inputs besides weights and adapters. */
 export const INPUT = {

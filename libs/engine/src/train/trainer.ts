@@ -4,6 +4,7 @@ import type {
   BaseModel,
   DpoTrainerOptions,
   LoraWeights,
+  TokenIds,
   Trainer,
   TrainerOptions,
   TrainingHyper,
@@ -11,7 +12,7 @@ import type {
   WeightMap,
 } from '../types.ts';
 import { AdamW, clipFactor, globalNorm } from './adamw.ts';
-import { createExecutor, type Executor, type PassResult } from './executor.ts';
+import { createExecutor, type Executor } from './executor.ts';
 import { engineManifest } from './manifest.ts';
 import { planEpoch, type PlannedBatch, type PlanOptions } from './plan.ts';
 import { rateAt } from './schedule.ts';
@@ -288,6 +289,23 @@ interface TrainerParts {
   readonly counters: RunCounters;
 }
 
+/** Ids outside the vocabulary would fail inside the graph without a name. */
+function checkTokens(options: TrainerOptions): void {
+  const { vocabSize } = options.model.config;
+  const arrays: TokenIds[] =
+    options.task === 'sft'
+      ? options.data.map((e) => e.ids)
+      : options.data.flatMap((e) => [e.prompt, e.chosen, e.rejected]);
+  for (const ids of arrays) {
+    for (let t = 0; t < ids.length; t++) {
+      const id = ids[t];
+      if (id === undefined || !(id >= 0 && id < vocabSize)) {
+        throw new EngineError('engine.train.bad_token', `token id ${id} is outside the vocabulary of ${vocabSize}`);
+      }
+    }
+  }
+}
+
 interface Tasks {
   readonly task: Task;
   readonly evaluationTask: Task | undefined;
@@ -321,6 +339,7 @@ function createTasks(options: TrainerOptions): Tasks {
  */
 export async function createTrainer(options: TrainerOptions): Promise<Trainer> {
   checkHyper(options.hyper);
+  checkTokens(options);
   const lora = options.lora === undefined ? undefined : copyLora(options.lora);
   const { config } = options.model;
   const model = lora === undefined ? { config, weights: copyWeights(options.model.weights) } : options.model;
