@@ -36,6 +36,7 @@ export function createSession(graph: Graph, settings: SessionSettings): Promise<
     interOpNumThreads: 1,
     enableMemPattern: settings.memoryPattern ?? true,
     logSeverityLevel: 3,
-    extra: { session: { set_denormal_as_zero: '1' } },
+    // Spinning workers starve whatever else shares the cores, and halve the engine's own speed when something does.
+    extra: { session: { set_denormal_as_zero: '1', intra_op: { allow_spinning: '0' } } },
   });
 }

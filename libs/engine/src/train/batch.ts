@@ -43,7 +43,7 @@ export function rowLength(row: Row): number {
 
 /** Lays rows out as `[rows, longest]`. Padding sees only itself and nothing sees it. */
 export function assemble(rows: readonly Row[]): Batch {
-  const seq = Math.max(...rows.map(rowLength));
+  const seq = rows.reduce((n, row) => Math.max(n, rowLength(row)), 1);
   const count = rows.length;
   const ids = new BigInt64Array(count * seq);
   const positions = new BigInt64Array(count * seq);

@@ -7,7 +7,7 @@ import { EngineError } from '../errors.ts';
 import { createSession, type Feeds, floatOutput, floatTensor } from '../graph/session.ts';
 import { type AdapterShape, LORA_SCALE, loraAName, loraBName, weightShapes } from '../models/llama.ts';
 import { gradientName, type LossSpec, OUTPUT, trainingGraph } from '../models/trainingGraph.ts';
-import type { BaseModel, LoraWeights, ModelConfig } from '../types.ts';
+import type { BaseModel, LoraWeights } from '../types.ts';
 import type { Parameter } from './adamw.ts';
 
 export interface PassResult {
@@ -32,7 +32,8 @@ export interface ExecutorOptions {
   /** Live copies: the executor does not change them, the optimiser does. */
   readonly lora?: LoraWeights;
   readonly loss: LossSpec;
-  readonly maxLength: number;
+  /** Longest row, in tokens: the rotary tables must be as long as a row, also where its positions start again. */
+  readonly rowLength: number;
   readonly threads: number;
 }
 
@@ -61,17 +62,6 @@ export function adapterFeeds(lora: LoraWeights, scale = 1): Feeds {
 
 export function adapterShape(lora: LoraWeights): AdapterShape {
   return { r: lora.config.r, modules: new Set(lora.tensors.keys()) };
-}
-
-/** Rows of the rotary tables that texts of `maxLength` need. @throws EngineError when the model has fewer positions. */
-export function checkedPositions(config: ModelConfig, maxLength: number): number {
-  if (maxLength > config.maxPositions) {
-    throw new EngineError(
-      'engine.train.too_long',
-      `a length of ${maxLength} exceeds the model's ${config.maxPositions} positions`,
-    );
-  }
-  return maxLength;
 }
 
 class WholeGraphExecutor implements Executor {
@@ -124,7 +114,7 @@ export async function createExecutor(options: ExecutorOptions): Promise<Executor
   const { model, lora, loss, threads } = options;
   const { graph, parameters } = trainingGraph({
     config: model.config,
-    positions: checkedPositions(model.config, options.maxLength),
+    positions: options.rowLength,
     loss,
     ...(lora === undefined ? {} : { adapter: adapterShape(lora) }),
   });

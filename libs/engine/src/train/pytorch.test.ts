@@ -93,7 +93,7 @@ describe('gradients and steps on tiny-tied', () => {
   });
 
   const executorFor = (loss: LossSpec, adapter?: LoraWeights): Promise<Executor> =>
-    createExecutor({ model, loss, maxLength: 64, threads: 1, ...(adapter === undefined ? {} : { lora: adapter }) });
+    createExecutor({ model, loss, rowLength: 64, threads: 1, ...(adapter === undefined ? {} : { lora: adapter }) });
 
   test('full training: loss and gradient of every weight', async () => {
     const executor = await executorFor({ kind: 'sft' });

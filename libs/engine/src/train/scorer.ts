@@ -5,7 +5,7 @@ import { createSession, type Feeds, floatOutput } from '../graph/session.ts';
 import { OUTPUT, scoringGraph } from '../models/trainingGraph.ts';
 import type { BaseModel, LoraWeights, ScoreOptions, Scorer, ScoreRequest, ScorerOptions } from '../types.ts';
 import { assemble, type Row, rowLength } from './batch.ts';
-import { adapterFeeds, adapterShape, checkedPositions, weightFeeds } from './executor.ts';
+import { adapterFeeds, adapterShape, weightFeeds } from './executor.ts';
 
 const DEFAULT_BATCH_TOKENS = 4096;
 
@@ -14,8 +14,14 @@ export interface RowScorer extends Scorer {
   scoreRows(rows: readonly Row[], lora?: LoraWeights, options?: ScoreOptions): Promise<Float32Array[]>;
 }
 
-function requestRow(request: ScoreRequest): Row {
+function requestRow(request: ScoreRequest, maxPositions: number): Row {
   const { ids, from = 1 } = request;
+  if (ids.length > maxPositions) {
+    throw new EngineError(
+      'engine.score.too_long',
+      `a text of ${ids.length} tokens exceeds the model's ${maxPositions} positions`,
+    );
+  }
   if (!Number.isInteger(from) || from < 1) {
     throw new EngineError('engine.score.bad_request', `from must be an integer of at least 1, found ${from}`);
   }
@@ -41,13 +47,19 @@ function batchRows(rows: readonly Row[], batchTokens: number): number[][] {
   return batches;
 }
 
+interface CompiledScorer {
+  readonly shape: string;
+  readonly positions: number;
+  readonly session: InferenceSession;
+}
+
 class OnnxScorer implements RowScorer {
   readonly #model: BaseModel;
   readonly #threads: number;
   readonly #batchTokens: number;
   readonly #weights: Feeds;
   /** One session without an adapter and one for the last adapter shape that was asked for. */
-  readonly #sessions = new Map<'base' | 'adapter', { readonly shape: string; readonly session: InferenceSession }>();
+  readonly #sessions = new Map<'base' | 'adapter', CompiledScorer>();
 
   constructor(options: ScorerOptions) {
     this.#model = options.model;
@@ -61,12 +73,19 @@ class OnnxScorer implements RowScorer {
     lora?: LoraWeights,
     options: ScoreOptions = {},
   ): Promise<Float32Array[]> {
-    return this.scoreRows(requests.map(requestRow), lora, options);
+    return this.scoreRows(
+      requests.map((r) => requestRow(r, this.#model.config.maxPositions)),
+      lora,
+      options,
+    );
   }
 
   async scoreRows(rows: readonly Row[], lora?: LoraWeights, options: ScoreOptions = {}): Promise<Float32Array[]> {
     const results = rows.map((row) => new Float32Array(row.picks.length));
-    const session = await this.#session(lora);
+    const session = await this.#session(
+      lora,
+      rows.reduce((n, row) => Math.max(n, rowLength(row)), 1),
+    );
     const constant = lora === undefined ? this.#weights : { ...this.#weights, ...adapterFeeds(lora, options.scale) };
     for (const batch of batchRows(rows, this.#batchTokens)) {
       options.signal?.throwIfAborted();
@@ -89,16 +108,18 @@ class OnnxScorer implements RowScorer {
     this.#sessions.clear();
   }
 
-  async #session(lora: LoraWeights | undefined): Promise<InferenceSession> {
+  /** The session for an adapter shape, with rotary tables for rows of at least `rowTokens`. */
+  async #session(lora: LoraWeights | undefined, rowTokens: number): Promise<InferenceSession> {
     const kind = lora === undefined ? 'base' : 'adapter';
     const shape = lora === undefined ? '' : [lora.config.r, ...lora.tensors.keys()].join();
     const known = this.#sessions.get(kind);
-    if (known?.shape === shape) return known.session;
+    if (known?.shape === shape && known.positions >= rowTokens) return known.session;
     await known?.session.release();
-    const positions = checkedPositions(this.#model.config, this.#model.config.maxPositions);
+    this.#sessions.delete(kind);
+    const positions = 2 ** Math.ceil(Math.log2(rowTokens)); // Doubling: few sessions while lengths grow.
     const graph = scoringGraph(this.#model.config, positions, lora === undefined ? undefined : adapterShape(lora));
     const session = await createSession(graph, { threads: this.#threads });
-    this.#sessions.set(kind, { shape, session });
+    this.#sessions.set(kind, { shape, positions, session });
     return session;
   }
 }

@@ -157,6 +157,13 @@ describe('rows', () => {
       expect(step.gradNorm).toBeCloseTo(steps[0]?.gradNorm as number, 4);
     }
   });
+
+  test('a row may be longer than the longest text: both answers of a pair together', async () => {
+    const random = createRandom(4);
+    const long = { prompt: tokens(10, random), chosen: tokens(30, random), rejected: tokens(30, random) };
+    const result = await train(dpo({ data: [long] }));
+    expect(result.firstLoss).toBeGreaterThan(0);
+  });
 });
 
 describe('the same bytes', () => {

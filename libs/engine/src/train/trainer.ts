@@ -45,7 +45,13 @@ function copyWeights(weights: WeightMap): WeightMap {
   return new Map([...weights].map(([name, t]) => [name, { dims: t.dims, data: t.data.slice() }]));
 }
 
-function checkHyper(hyper: TrainingHyper): void {
+function checkHyper(hyper: TrainingHyper, maxPositions: number): void {
+  if (hyper.maxLength > maxPositions) {
+    throw new EngineError(
+      'engine.train.too_long',
+      `a length of ${hyper.maxLength} exceeds the model's ${maxPositions} positions`,
+    );
+  }
   const whole = { epochs: hyper.epochs, batchSize: hyper.batchSize, maxLength: hyper.maxLength };
   for (const [name, value] of Object.entries({ ...whole, gradientAccumulation: hyper.gradientAccumulation ?? 1 })) {
     if (!Number.isInteger(value) || value < 1) {
@@ -55,6 +61,15 @@ function checkHyper(hyper: TrainingHyper): void {
   if (!(hyper.learningRate >= 0)) {
     throw new EngineError('engine.train.bad_hyper', `learningRate must not be negative, found ${hyper.learningRate}`);
   }
+}
+
+/** Bound of a row's length: packed rows reach `maxLength`, a pair's row holds its prompt and both texts. */
+function longestRow(hyper: TrainingHyper, ...tasks: (Task | undefined)[]): number {
+  let longest = hyper.maxLength;
+  for (const task of tasks) {
+    for (const length of task?.lengths ?? []) longest = Math.max(longest, length);
+  }
+  return longest;
 }
 
 function planOptions(task: Task, hyper: TrainingHyper): PlanOptions {
@@ -338,7 +353,7 @@ function createTasks(options: TrainerOptions): Tasks {
  * @throws EngineError `engine.train.*` for options that cannot work, TrainingCancelled from `run`
  */
 export async function createTrainer(options: TrainerOptions): Promise<Trainer> {
-  checkHyper(options.hyper);
+  checkHyper(options.hyper, options.model.config.maxPositions);
   checkTokens(options);
   const lora = options.lora === undefined ? undefined : copyLora(options.lora);
   const { config } = options.model;
@@ -347,7 +362,7 @@ export async function createTrainer(options: TrainerOptions): Promise<Trainer> {
   const executor = await createExecutor({
     model,
     loss: task.loss,
-    maxLength: options.hyper.maxLength,
+    rowLength: longestRow(options.hyper, task, evaluationTask),
     threads: options.threads ?? 1,
     ...(lora === undefined ? {} : { lora }),
   });
