@@ -98,9 +98,8 @@ export interface ServiceContext<C = unknown> {
 
 /** What a service is made of. */
 export interface ServiceParts<Ctx> {
-  readonly routes: (app: HttpApp, ctx: Ctx) => void | Promise<void>;
-  // biome-ignore format: one line reads better
-  readonly handlers: readonly MessageHandler<Ctx, never>[];
+  routes(app: HttpApp, ctx: Ctx): void | Promise<void>;
+  readonly handlers: readonly MessageHandler<Ctx>[];
   readonly jobs?: readonly Job[];
   /** Larger bodies than the default, for uploads. */
   readonly maxBodyBytes?: number;
@@ -112,9 +111,9 @@ export interface ServiceDefinition<S extends z.ZodType = z.ZodType> {
   readonly config: S;
   /** The gateway looks keys up itself instead of asking itself. */
   readonly keyLookup?: (pg: Database, base: BaseConfig) => KeyLookup;
-  readonly create: (
+  create(
     ctx: ServiceContext<z.output<S>>,
-  ) => ServiceParts<ServiceContext<z.output<S>>> | Promise<ServiceParts<ServiceContext<z.output<S>>>>;
+  ): ServiceParts<ServiceContext<z.output<S>>> | Promise<ServiceParts<ServiceContext<z.output<S>>>>;
 }
 
 export function defineService<S extends z.ZodType>(definition: ServiceDefinition<S>): ServiceDefinition<S> {
@@ -238,7 +237,7 @@ async function assemble(parts: Assembly): Promise<RunningService> {
 }
 
 async function startConsumers(
-  handlers: readonly MessageHandler<ServiceContext, never>[],
+  handlers: readonly MessageHandler<ServiceContext>[],
   ctx: ServiceContext,
   lifecycle: Lifecycle,
 ): Promise<void> {
@@ -246,8 +245,7 @@ async function startConsumers(
   const loops = handlers.map((handler) => {
     const loop = new ConsumerLoop({
       service: ctx.name,
-      // The loop hands each handler only what its own `parse` returned.
-      handler: handler as unknown as MessageHandler<ServiceContext>,
+      handler,
       ctx,
       pg: ctx.pg,
       bus: ctx.bus,

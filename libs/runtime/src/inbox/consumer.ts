@@ -183,7 +183,8 @@ export class ConsumerLoop<Ctx> {
   async #storeDeadLetter(message: JsMsg, error: unknown): Promise<void> {
     const projectId = projectOfSubject(message.subject);
     const headers = fromHeaders(message.headers);
-    const claimed = /^[0-9a-f-]{36}$/i.test(headers['ce-id'] ?? '') ? headers['ce-id']! : null;
+    const ours = /^[0-9a-f-]{36}$/i.test(headers['ce-id'] ?? '') ? headers['ce-id']! : null;
+    const eventId = this.#options.handler.deadLetterId?.(message) ?? ours;
     await this.#options.pg.withTenant(projectId, (tx) =>
       tx.execute(
         `INSERT INTO dead_letters (id, project_id, consumer, event_id, subject, headers, body, code, error, deliveries)
@@ -193,7 +194,7 @@ export class ConsumerLoop<Ctx> {
           newId(),
           projectId,
           this.durable,
-          claimed,
+          eventId,
           message.subject,
           JSON.stringify(headers),
           message.string().replaceAll('\0', ''),

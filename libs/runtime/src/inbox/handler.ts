@@ -28,10 +28,13 @@ export interface MessageHandler<Ctx, T = unknown> {
   readonly name: string;
   readonly stream: string;
   readonly filter: string;
-  readonly parse: (message: JsMsg) => ReceivedEvent<T>;
-  readonly handle: (tx: Tx, event: ReceivedEvent<T>, ctx: Ctx) => Promise<void>;
+  parse(message: JsMsg): ReceivedEvent<T>;
+  // A method, so that handlers of different events fit one list: the loop hands each only what its own `parse` returned.
+  handle(tx: Tx, event: ReceivedEvent<T>, ctx: Ctx): Promise<void>;
+  /** Identity of a dead letter where `ce-id` is a sender's own word: equal for copies, never equal across projects. */
+  readonly deadLetterId?: (message: JsMsg) => string;
   /** Runs after the dead letter is stored: to answer a sender outside. */
-  readonly onRejected?: (message: JsMsg, error: AppError, ctx: Ctx) => Promise<void> | void;
+  onRejected?(message: JsMsg, error: AppError, ctx: Ctx): Promise<void> | void;
   /** Messages of this handler that one process works on at a time. */
   readonly concurrency?: number;
 }
