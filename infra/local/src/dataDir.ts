@@ -1,7 +1,6 @@
-import { mkdirSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Log } from './log.ts';
-import { postgresUser, unreachableDirectory } from './postgresUser.ts';
+import { makeTraversable, postgresUser, unreachableDirectory } from './postgresUser.ts';
 
 /** Inside the directory that Tuneloop is started in; ignored by git. */
 const USUAL_DATA_DIR = '.tuneloop';
@@ -15,10 +14,10 @@ const ROOT_DATA_DIR = '/var/lib/tuneloop';
  */
 export function defaultDataDir(options: { cwd?: string; log: Log }): string {
   const usual = resolve(options.cwd ?? '.', USUAL_DATA_DIR);
-  mkdirSync(usual, { recursive: true });
+  makeTraversable(usual);
   const blocked = unreachableDirectory(usual, postgresUser(options.log));
   if (blocked === undefined) return usual;
-  mkdirSync(ROOT_DATA_DIR, { recursive: true });
+  makeTraversable(ROOT_DATA_DIR);
   options.log.info(
     { blocked, dataDir: ROOT_DATA_DIR },
     'using a data directory that Postgres, which does not run as root, can reach',

@@ -1,9 +1,9 @@
-import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { lockDirectory } from './directoryLock.ts';
 import type { Log } from './log.ts';
 import { type LocalNats, startNats } from './nats.ts';
 import { type LocalPostgres, startPostgres } from './postgres.ts';
+import { makeTraversable } from './postgresUser.ts';
 
 export interface LocalOptions {
   /** One directory for everything; the services may keep their blobs beside. Only one process may use it at a time. */
@@ -45,7 +45,7 @@ export interface Local {
 export async function startLocal(options: LocalOptions): Promise<Local> {
   const { log, supervise = true } = options;
   const dataDir = resolve(options.dataDir);
-  mkdirSync(dataDir, { recursive: true });
+  makeTraversable(dataDir);
   const lock = lockDirectory(dataDir);
   const [postgres, nats] = await Promise.allSettled([
     options.databaseUrl === undefined

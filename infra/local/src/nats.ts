@@ -85,7 +85,7 @@ export async function startNats(options: NatsOptions): Promise<LocalNats> {
       options.binary ?? resolveNatsServer({ cacheDir: options.cacheDir, log: options.log }),
       loadNatsIdentity(storeDir, [SERVICES_ACCOUNT, ...(options.extraAccounts ?? [])]),
     ]);
-    await stopLeftover(storeDir, options.log);
+    await stopLeftoverNats(storeDir, options.log);
     const server = new Server(storeDir, binary, identity, options);
     const supervisor = await server.start();
     const accounts = identity.accounts.map((account) => ({
@@ -130,7 +130,7 @@ function pidFile(storeDir: string): string {
 }
 
 /** Stops a server that outlived the process that started it (a SIGKILL): two on one store would spoil it. */
-async function stopLeftover(storeDir: string, log: Log): Promise<void> {
+export async function stopLeftoverNats(storeDir: string, log: Log): Promise<void> {
   let content: string;
   try {
     content = readFileSync(pidFile(storeDir), 'utf8');
@@ -170,10 +170,7 @@ class Server {
           {
             name: 'nats-server',
             launch: () => this.#launch(),
-            shutDown: async (child) => {
-              if (child.pid !== undefined) await stopProcess(child.pid, STOP_STEPS);
-            },
-            exitSignal: 'SIGTERM',
+            stopSteps: STOP_STEPS,
           },
           { restart: this.#options.supervise ?? false, log: this.#options.log },
         );

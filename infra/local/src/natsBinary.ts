@@ -44,11 +44,19 @@ const PROBE_TIMEOUT_MS = 10_000;
 
 const FILE_NAME = process.platform === 'win32' ? 'nats-server.exe' : 'nats-server';
 
+/** A way to get the program: fetches it under a directory of its own and returns its path there, or throws why not. */
+export interface NatsSource {
+  name: string;
+  fetch(work: string): Promise<string>;
+}
+
 export interface ResolveNatsOptions {
   /** Kept between starts. Default: `$XDG_CACHE_HOME/tuneloop`, else `~/.cache/tuneloop`. */
   cacheDir?: string | undefined;
   /** Searched for an installed server; default: this process's PATH. */
   path?: string | undefined;
+  /** In the order tried; default: release download, Debian package, Go. */
+  sources?: readonly NatsSource[] | undefined;
   log: Log;
 }
 
@@ -78,12 +86,7 @@ export async function resolveNatsServer(options: ResolveNatsOptions): Promise<st
 
   mkdirSync(cacheDir, { recursive: true });
   const failures: string[] = [];
-  const sources = [
-    { name: 'release download', fetch: downloadRelease },
-    { name: 'Debian package', fetch: unpackDebianPackage },
-    { name: 'go install', fetch: buildWithGo },
-  ];
-  for (const source of sources) {
+  for (const source of options.sources ?? SOURCES) {
     // Each attempt works in a directory of its own and ends with one rename, so that resolvers may run side by side.
     const work = mkdtempSync(join(cacheDir, 'fetch-'));
     try {
@@ -243,3 +246,9 @@ async function buildWithGo(work: string): Promise<string> {
   });
   return join(work, 'bin', FILE_NAME);
 }
+
+const SOURCES: readonly NatsSource[] = [
+  { name: 'release download', fetch: downloadRelease },
+  { name: 'Debian package', fetch: unpackDebianPackage },
+  { name: 'go install', fetch: buildWithGo },
+];

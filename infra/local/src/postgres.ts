@@ -1,59 +1,39 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
-import {
-  chmodSync,
-  chownSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  realpathSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
-import pg from 'pg';
+import type { ChildProcess } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { Client, DatabaseError, escapeIdentifier } from 'pg';
 import { lockDirectory } from './directoryLock.ts';
 import type { Log } from './log.ts';
-import { freePort, isAlive, openChildLog, stopProcess, waitUntil } from './processes.ts';
 import {
-  type PostgresBinaries,
-  postgresBinaries,
-  postgresUser,
-  type RunAs,
-  unreachableDirectory,
-} from './postgresUser.ts';
+  ADMIN_USER,
+  clusterDir,
+  isProcessOf,
+  POSTGRES_STOP_STEPS,
+  prepareCluster,
+  readPostmasterPid,
+  spawnPostgresProgram,
+  SYNC_METHOD,
+} from './postgresCluster.ts';
+import { makeTraversable, postgresBinaries, postgresUser, type RunAs, unreachableDirectory } from './postgresUser.ts';
+import { errorCode, freePort, isAlive, openChildLog, waitUntil } from './processes.ts';
 import { Supervisor } from './supervisor.ts';
 
-/** Major version of the bundled binaries; a data directory of another one cannot be opened. */
-const POSTGRES_MAJOR = '18';
-
-const ADMIN_USER = 'postgres';
-const READY_TIMEOUT_MS = 60_000;
-/** A fast shutdown writes a checkpoint; on a slow disk that takes seconds. */
-const FAST_SHUTDOWN_MS = 20_000;
-const IMMEDIATE_SHUTDOWN_MS = 5000;
+/** Recovery after a crash replays up to max_wal_size of log before connections are accepted. */
+const READY_TIMEOUT_MS = 120_000;
 /** After the postmaster was killed its backends notice within moments, unless one is deep in a query. */
 const ORPHANED_BACKENDS_MS = 10_000;
 /** Free ports tried when another process takes the one just found. */
 const PORT_ATTEMPTS = 5;
 
-/** SIGINT ends sessions and checkpoints, SIGQUIT leaves recovery to the next start, SIGKILL is for a hung one. */
-const STOP_STEPS = [
-  { signal: 'SIGINT', waitMs: FAST_SHUTDOWN_MS },
-  { signal: 'SIGQUIT', waitMs: IMMEDIATE_SHUTDOWN_MS },
-  { signal: 'SIGKILL', waitMs: IMMEDIATE_SHUTDOWN_MS },
-] as const;
+const INVALID_PASSWORD = '28P01';
+const NO_SUCH_DATABASE = '3D000';
 
 export interface PostgresOptions {
   /** Holds the cluster, its password (0600) and its log. Only one process may use it at a time. */
   dataDir: string;
   /** 0 or absent: a free one. Always on 127.0.0.1. */
   port?: number | undefined;
-  /** Created at the first start. */
+  /** Created at the first start. Default `tuneloop`. */
   database?: string | undefined;
   /** Bring the server up again, on the same port, whenever it dies. */
   supervise?: boolean | undefined;
@@ -76,40 +56,42 @@ export interface LocalPostgres {
 
 /**
  * Starts the bundled Postgres on a data directory, creating the cluster the first time. Resolves once it accepts
- * connections. Nothing in this process stops it before `stop()`: a Ctrl-C in the terminal does not reach it, so the
- * services can drain first.
+ * connections. Nothing in this process stops it before `stop()`, and a Ctrl-C in the terminal does not reach it, so
+ * that the services can drain first.
  *
  * @throws DirectoryInUseError when another process runs on this directory; Error with the fix for an unreachable
- * directory, a cluster of another major version, a taken port
+ * directory, a cluster of another version or owner, a taken port
  */
 export async function startPostgres(options: PostgresOptions): Promise<LocalPostgres> {
-  const { log, database = 'tuneloop' } = options;
+  const { log, database = 'tuneloop', throwaway = false } = options;
   const dataDir = resolve(options.dataDir);
-  mkdirSync(dataDir, { recursive: true });
+  makeTraversable(dataDir);
   const lock = lockDirectory(dataDir);
   try {
     const runAs = postgresUser(log);
-    const blocked = unreachableDirectory(dataDir, runAs);
-    if (blocked !== undefined) {
-      throw new Error(
-        `Started as root, Postgres runs as the user "${runAs?.name}", which may not enter ${blocked}. ` +
-          'Use a data directory that it can reach (--data /var/lib/tuneloop), start as an ordinary user, or give DATABASE_URL.',
-      );
-    }
-    const cluster = new Cluster(dataDir, postgresBinaries(runAs, log), runAs, options);
-    const isNew = await cluster.prepare();
-    const supervisor = await cluster.start();
-    const url = cluster.url(database);
+    checkReachable(dataDir, runAs);
+    const binaries = postgresBinaries(runAs, log);
+    const { isNew, password } = await prepareCluster({ dataDir, initdb: binaries.initdb, runAs, throwaway, log });
+    const { supervisor, port } = await startServer(options, {
+      dataDir,
+      runAs,
+      postgres: binaries.postgres,
+      throwaway,
+      log,
+    });
+    const url = (name: string): string => `postgresql://${ADMIN_USER}:${password}@127.0.0.1:${port}/${name}`;
     try {
-      if (isNew || !(await cluster.accepts(database))) await cluster.createDatabase(database);
+      if (isNew || !(await databaseExists(url(database), dataDir))) {
+        if (database !== 'postgres') await query(url('postgres'), `CREATE DATABASE ${escapeIdentifier(database)}`);
+      }
     } catch (error) {
       await supervisor.stop();
       throw error;
     }
     let stopped: Promise<void> | undefined;
     return {
-      url,
-      port: cluster.port,
+      url: url(database),
+      port,
       get pid() {
         return supervisor.pid;
       },
@@ -127,305 +109,139 @@ export async function startPostgres(options: PostgresOptions): Promise<LocalPost
   }
 }
 
-class Cluster {
-  readonly #dir: string;
-  readonly #pgData: string;
-  readonly #binaries: PostgresBinaries;
-  readonly #runAs: RunAs | undefined;
-  readonly #options: PostgresOptions;
-  readonly #log: Log;
-  #password = '';
-  port = 0;
+function checkReachable(dataDir: string, runAs: RunAs | undefined): void {
+  const blocked = unreachableDirectory(dataDir, runAs);
+  if (blocked === undefined) return;
+  throw new Error(
+    `Started as root, Postgres runs as the user "${runAs?.name}", which may not enter ${blocked}. ` +
+      'Use a data directory that it can reach (--data /var/lib/tuneloop), start as an ordinary user, or give DATABASE_URL.',
+  );
+}
 
-  constructor(dir: string, binaries: PostgresBinaries, runAs: RunAs | undefined, options: PostgresOptions) {
-    this.#dir = dir;
-    this.#pgData = join(dir, 'cluster');
-    this.#binaries = binaries;
-    this.#runAs = runAs;
-    this.#options = options;
-    this.#log = options.log;
-  }
+interface ServerSpec {
+  dataDir: string;
+  runAs: RunAs | undefined;
+  postgres: string;
+  throwaway: boolean;
+  log: Log;
+}
 
-  url(database: string): string {
-    return `postgresql://${ADMIN_USER}:${this.#password}@127.0.0.1:${this.port}/${database}`;
-  }
-
-  /** Makes the cluster if there is none, and frees it from what an earlier run left. Returns whether it is new. */
-  async prepare(): Promise<boolean> {
-    const passwordFile = join(this.#dir, 'password');
-    const versionFile = join(this.#pgData, 'PG_VERSION');
-    if (existsSync(versionFile)) {
-      const major = readFileSync(versionFile, 'utf8').trim();
-      if (major !== POSTGRES_MAJOR) {
-        throw new Error(
-          `${this.#pgData} was made by Postgres ${major}; this version brings Postgres ${POSTGRES_MAJOR}. ` +
-            `Dump it with Postgres ${major} and load it into a new data directory.`,
-        );
-      }
-      if (!existsSync(passwordFile)) {
-        throw new Error(
-          `${passwordFile} is missing: it holds the password of the cluster beside it. Restore both together.`,
-        );
-      }
-      this.#password = readFileSync(passwordFile, 'utf8').trim();
-      this.#checkOwner();
-      await this.#stopLeftover();
-      return false;
-    }
-    if (existsSync(this.#pgData) && readdirSync(this.#pgData).length > 0) {
-      throw new Error(
-        `${this.#pgData} holds files but no Postgres cluster. Move them away, or use another data directory.`,
+async function startServer(
+  options: PostgresOptions,
+  spec: ServerSpec,
+): Promise<{ supervisor: Supervisor; port: number }> {
+  const wanted = options.port ?? 0;
+  for (let attempt = 1; ; attempt += 1) {
+    const port = wanted === 0 ? await freePort() : wanted;
+    try {
+      const supervisor = await Supervisor.start(
+        {
+          name: 'postgres',
+          launch: () => launch(spec, port),
+          stopSteps: POSTGRES_STOP_STEPS,
+        },
+        { restart: options.supervise ?? false, log: spec.log },
       );
-    }
-    this.#password = randomBytes(24).toString('base64url');
-    writeFileSync(passwordFile, `${this.#password}\n`, { mode: 0o600 });
-    chmodSync(passwordFile, 0o600);
-    await this.#initialise();
-    return true;
-  }
-
-  /** Under a temporary name first, so that a start killed half-way leaves nothing that looks like a cluster. */
-  async #initialise(): Promise<void> {
-    for (const name of readdirSync(this.#dir)) {
-      if (name.startsWith('cluster.new-')) rmSync(join(this.#dir, name), { recursive: true, force: true });
-    }
-    const partial = join(this.#dir, `cluster.new-${process.pid}`);
-    mkdirSync(partial, { mode: 0o700 });
-    const passwordFile = join(this.#dir, `cluster.new-${process.pid}.password`);
-    writeFileSync(passwordFile, this.#password, { mode: 0o600 });
-    if (this.#runAs !== undefined) {
-      chownSync(partial, this.#runAs.uid, this.#runAs.gid);
-      chownSync(passwordFile, this.#runAs.uid, this.#runAs.gid);
-    }
-    try {
-      await this.#run(this.#binaries.initdb, [
-        `--pgdata=${partial}`,
-        `--username=${ADMIN_USER}`,
-        `--pwfile=${passwordFile}`,
-        '--auth=scram-sha-256',
-        '--encoding=UTF8',
-        // Postgres' own UTF-8 rules: the same order on every machine, whatever locales it has installed.
-        '--locale=C',
-        '--locale-provider=builtin',
-        '--builtin-locale=C.UTF-8',
-        '--no-instructions',
-        ...(this.#options.throwaway === true ? ['--no-sync'] : []),
-      ]);
-    } finally {
-      rmSync(passwordFile, { force: true });
-    }
-    renameSync(partial, this.#pgData);
-  }
-
-  async #run(program: string, args: string[]): Promise<void> {
-    const child = this.#spawn(program, args, 'pipe');
-    const output: Buffer[] = [];
-    child.stdout?.on('data', (chunk: Buffer) => output.push(chunk));
-    child.stderr?.on('data', (chunk: Buffer) => output.push(chunk));
-    await new Promise<void>((done, reject) => {
-      child.once('error', reject);
-      child.once('close', (code, signal) => {
-        if (code === 0) done();
-        else
-          reject(
-            new Error(`${program} ended with ${code ?? signal}: ${Buffer.concat(output).toString('utf8').trim()}`),
-          );
-      });
-    });
-  }
-
-  #spawn(program: string, args: string[], output: 'pipe' | number): ChildProcess {
-    return spawn(program, args, {
-      // Not this directory: the server's user may be unable to enter it.
-      cwd: dirname(this.#dir),
-      // A process group of its own, so that a terminal's Ctrl-C reaches only the services.
-      detached: true,
-      windowsHide: true,
-      stdio: ['ignore', output, output],
-      env: { PATH: process.env['PATH'], LC_ALL: 'C', TZ: 'UTC', SYSTEMROOT: process.env['SYSTEMROOT'] },
-      ...(this.#runAs === undefined ? {} : { uid: this.#runAs.uid, gid: this.#runAs.gid }),
-    });
-  }
-
-  #checkOwner(): void {
-    const uid = this.#runAs?.uid ?? process.getuid?.();
-    const owner = statSync(this.#pgData).uid;
-    if (uid === undefined || owner === uid) return;
-    if (this.#runAs !== undefined) {
-      throw new Error(
-        `${this.#pgData} belongs to user id ${owner}, but Postgres runs as "${this.#runAs.name}" when started as root. ` +
-          `Start as that user, or hand the directory over: chown -R ${this.#runAs.name} ${this.#pgData}`,
-      );
-    }
-    throw new Error(`${this.#pgData} belongs to user id ${owner}; start as that user, or use another data directory.`);
-  }
-
-  /** Stops a postmaster that outlived the process that started it (a SIGKILL): its settings and port may be others. */
-  async #stopLeftover(): Promise<void> {
-    const lines = this.#postmasterPid();
-    const pid = Number(lines?.[0]);
-    if (lines === undefined || !Number.isInteger(pid) || pid <= 0 || !isAlive(pid)) return;
-    if (this.#isOurPostmaster(pid)) {
-      this.#log.warn(
-        { pid, dataDir: this.#dir },
-        'stopping the Postgres that an earlier run left on this data directory',
-      );
-      await stopProcess(pid, STOP_STEPS);
-      return;
-    }
-    // The pid now belongs to an unrelated process, for which Postgres would refuse to start. Naming ourselves, its
-    // parent, makes it ignore that line while it still checks the shared memory that the rest of the file names.
-    writeFileSync(join(this.#pgData, 'postmaster.pid'), [String(process.pid), ...lines.slice(1)].join('\n'));
-  }
-
-  #postmasterPid(): string[] | undefined {
-    try {
-      return readFileSync(join(this.#pgData, 'postmaster.pid'), 'utf8').split('\n');
-    } catch {
-      return undefined;
-    }
-  }
-
-  /** A postmaster's and its backends' working directory is the cluster. */
-  #isOurPostmaster(pid: number): boolean {
-    if (process.platform !== 'linux') return true;
-    try {
-      return readlinkSync(`/proc/${pid}/cwd`) === realpathSync(this.#pgData);
-    } catch {
-      return false;
-    }
-  }
-
-  async start(): Promise<Supervisor> {
-    const wanted = this.#options.port ?? 0;
-    for (let attempt = 1; ; attempt += 1) {
-      this.port = wanted === 0 ? await freePort() : wanted;
-      try {
-        return await Supervisor.start(
-          {
-            name: 'postgres',
-            launch: () => this.#launch(),
-            shutDown: async (child) => {
-              if (child.pid !== undefined) await stopProcess(child.pid, STOP_STEPS);
-            },
-            exitSignal: 'SIGINT',
-          },
-          { restart: this.#options.supervise ?? false, log: this.#log },
-        );
-      } catch (error) {
-        const isTaken = error instanceof Error && /could not bind|Address already in use/.test(error.message);
-        if (isTaken && wanted !== 0)
-          throw new Error(`Port ${wanted} on 127.0.0.1 is taken; give Postgres another one.`, { cause: error });
-        if (!isTaken || attempt === PORT_ATTEMPTS) throw error;
-      }
-    }
-  }
-
-  async #launch(): Promise<ChildProcess> {
-    const deadline = performance.now() + ORPHANED_BACKENDS_MS;
-    for (;;) {
-      try {
-        return await this.#launchOnce();
-      } catch (error) {
-        // Backends of a killed postmaster still hold its shared memory: starting over them would corrupt the cluster.
-        if (!(error instanceof Error) || !error.message.includes('pre-existing shared memory block')) throw error;
-        if (performance.now() > deadline) throw error;
-        this.#killOrphanedBackends();
-        await waitUntil(() => this.#backends().length === 0, ORPHANED_BACKENDS_MS);
-      }
-    }
-  }
-
-  async #launchOnce(): Promise<ChildProcess> {
-    const logFile = openChildLog(join(this.#dir, 'postgres.log'));
-    try {
-      const child = this.#spawn(
-        this.#binaries.postgres,
-        [
-          '-D',
-          this.#pgData,
-          '-p',
-          String(this.port),
-          ...settings(this.#options.throwaway ?? false).flatMap((setting) => ['-c', setting]),
-        ],
-        logFile.fd,
-      );
-      let failure: Error | undefined;
-      child.on('error', (error) => {
-        failure = error;
-      });
-      const isReady = (): boolean => {
-        const lines = this.#postmasterPid();
-        return Number(lines?.[0]) === child.pid && lines?.[7]?.trim() === 'ready';
-      };
-      const hasEnded = (): boolean => failure !== undefined || child.exitCode !== null || child.signalCode !== null;
-      await waitUntil(() => hasEnded() || isReady(), READY_TIMEOUT_MS);
-      if (hasEnded()) {
-        throw new Error(`Postgres did not start: ${failure?.message ?? logFile.tail()}`, { cause: failure });
-      }
-      if (!isReady()) {
-        child.kill('SIGKILL');
-        throw new Error(`Postgres was not ready after ${READY_TIMEOUT_MS / 1000} s: ${logFile.tail()}`);
-      }
-      return child;
-    } finally {
-      logFile.close();
-    }
-  }
-
-  #backends(): number[] {
-    if (process.platform !== 'linux') return [];
-    return readdirSync('/proc')
-      .map(Number)
-      .filter((pid) => Number.isInteger(pid) && this.#isOurPostmaster(pid) && isAlive(pid));
-  }
-
-  #killOrphanedBackends(): void {
-    for (const pid of this.#backends()) {
-      try {
-        process.kill(pid, 'SIGQUIT');
-      } catch {
-        // Gone between the listing and the signal.
-      }
-    }
-  }
-
-  async accepts(database: string): Promise<boolean> {
-    try {
-      await this.#query(database, 'SELECT 1');
-      return true;
+      return { supervisor, port };
     } catch (error) {
-      const code = error instanceof pg.DatabaseError ? error.code : undefined;
-      if (code === '3D000') return false;
-      if (code === '28P01') {
-        throw new Error(
-          `${join(this.#dir, 'password')} is not the password of the cluster beside it. Restore both together.`,
-          { cause: error },
-        );
+      const isTaken = error instanceof Error && /could not bind|Address already in use/.test(error.message);
+      if (isTaken && wanted !== 0) {
+        throw new Error(`Port ${wanted} on 127.0.0.1 is taken; give Postgres another one.`, { cause: error });
       }
-      throw error;
+      if (!isTaken || attempt === PORT_ATTEMPTS) throw error;
     }
   }
+}
 
-  async createDatabase(database: string): Promise<void> {
-    await this.#query('postgres', `CREATE DATABASE ${pg.escapeIdentifier(database)}`);
-  }
-
-  async #query(database: string, text: string): Promise<void> {
-    const client = new pg.Client({ connectionString: this.url(database) });
-    client.on('error', (error) => this.#log.debug({ err: error }, 'connection lost'));
-    await client.connect();
+/** Waits out, then ends, backends that outlived a killed postmaster: starting beside them would corrupt the cluster. */
+async function launch(spec: ServerSpec, port: number): Promise<ChildProcess> {
+  const deadline = performance.now() + ORPHANED_BACKENDS_MS;
+  for (;;) {
     try {
-      await client.query(text);
-    } finally {
-      await client.end();
+      return await launchOnce(spec, port);
+    } catch (error) {
+      const isHeld = error instanceof Error && error.message.includes('pre-existing shared memory block');
+      if (!isHeld || performance.now() > deadline) throw error;
+      const cluster = clusterDir(spec.dataDir);
+      for (const pid of processesOf(cluster)) quit(pid);
+      await waitUntil(() => processesOf(cluster).length === 0, ORPHANED_BACKENDS_MS);
     }
+  }
+}
+
+async function launchOnce(spec: ServerSpec, port: number): Promise<ChildProcess> {
+  const cluster = clusterDir(spec.dataDir);
+  const logFile = openChildLog(join(spec.dataDir, 'postgres.log'));
+  try {
+    const args = ['-D', cluster, '-p', String(port), ...settings(spec.throwaway).flatMap((setting) => ['-c', setting])];
+    const child = spawnPostgresProgram(spec.postgres, args, { runAs: spec.runAs, output: logFile.fd });
+    let failure: Error | undefined;
+    child.on('error', (error) => {
+      failure = error;
+    });
+    const isReady = (): boolean => {
+      const lines = readPostmasterPid(cluster);
+      return Number(lines?.[0]) === child.pid && lines?.[7]?.trim() === 'ready';
+    };
+    const hasEnded = (): boolean => failure !== undefined || child.exitCode !== null || child.signalCode !== null;
+    await waitUntil(() => hasEnded() || isReady(), READY_TIMEOUT_MS);
+    if (hasEnded()) {
+      throw new Error(`Postgres did not start: ${failure?.message ?? logFile.tail()}`, { cause: failure });
+    }
+    if (!isReady()) {
+      child.kill('SIGQUIT');
+      throw new Error(`Postgres was not ready after ${READY_TIMEOUT_MS / 1000} s: ${logFile.tail()}`);
+    }
+    return child;
+  } finally {
+    logFile.close();
+  }
+}
+
+function processesOf(cluster: string): number[] {
+  if (process.platform !== 'linux') return [];
+  return readdirSync('/proc')
+    .map(Number)
+    .filter((pid) => Number.isInteger(pid) && isProcessOf(cluster, pid) && isAlive(pid));
+}
+
+function quit(pid: number): void {
+  try {
+    process.kill(pid, 'SIGQUIT');
+  } catch (error) {
+    // Gone between the listing and the signal.
+    if (errorCode(error) !== 'ESRCH') throw error;
+  }
+}
+
+async function databaseExists(url: string, dataDir: string): Promise<boolean> {
+  try {
+    await query(url, 'SELECT 1');
+    return true;
+  } catch (error) {
+    const code = error instanceof DatabaseError ? error.code : undefined;
+    if (code === NO_SUCH_DATABASE) return false;
+    if (code !== INVALID_PASSWORD) throw error;
+    throw new Error(
+      `${join(dataDir, 'password')} is not the password of the cluster beside it. Restore both together.`,
+      { cause: error },
+    );
+  }
+}
+
+async function query(url: string, text: string): Promise<void> {
+  const client = new Client({ connectionString: url });
+  await client.connect();
+  try {
+    await client.query(text);
+  } finally {
+    await client.end();
   }
 }
 
 /** Sized for a laptop or a small server that runs all of Tuneloop beside it. */
 function settings(throwaway: boolean): string[] {
-  const durable = ['fsync=on', 'synchronous_commit=on', 'max_wal_size=1GB'];
+  const durable = ['fsync=on', 'synchronous_commit=on', 'max_wal_size=1GB', `recovery_init_sync_method=${SYNC_METHOD}`];
   const fast = [
     'fsync=off',
     'synchronous_commit=off',

@@ -74,6 +74,18 @@ export function unreachableDirectory(path: string, runAs: RunAs | undefined): st
   return undefined;
 }
 
+/**
+ * Makes a directory. Under root each one made may be passed (not listed) by others, whatever the umask says, since the
+ * server's user must get to what is inside.
+ */
+export function makeTraversable(directory: string): void {
+  const first = mkdirSync(directory, { recursive: true });
+  if (first === undefined || process.getuid?.() !== 0) return;
+  for (let path = resolve(directory); path.startsWith(first); path = dirname(path)) {
+    chmodSync(path, statSync(path).mode | 0o111);
+  }
+}
+
 function canPass(path: string, runAs: RunAs): boolean {
   return spawnSync('test', ['-x', path], { uid: runAs.uid, gid: runAs.gid, cwd: '/' }).status === 0;
 }

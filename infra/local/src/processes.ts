@@ -68,15 +68,20 @@ export async function waitUntil(condition: () => boolean | Promise<boolean>, tim
   }
 }
 
+/** Signals of a shutdown in turn, each with the time that the process has to obey it. */
+export type StopSteps = readonly [StopStep, ...StopStep[]];
+
+export interface StopStep {
+  signal: NodeJS.Signals;
+  waitMs: number;
+}
+
 /**
  * Sends signals in turn until the process has ended: each step's signal, then up to its time to obey.
  *
  * @throws when the process outlives the last step
  */
-export async function stopProcess(
-  pid: number,
-  steps: readonly { signal: NodeJS.Signals; waitMs: number }[],
-): Promise<void> {
+export async function stopProcess(pid: number, steps: StopSteps): Promise<void> {
   for (const { signal, waitMs } of steps) {
     try {
       process.kill(pid, signal);

@@ -1,6 +1,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Log } from './log.ts';
+import { type StopSteps, stopProcess } from './processes.ts';
 
 /** Pause before a restart: doubles from the first to the last while the program keeps dying at once. */
 const FIRST_BACKOFF_MS = 50;
@@ -13,9 +14,8 @@ const MAX_FAILED_STARTS = 20;
 export interface Program {
   name: string;
   launch(): Promise<ChildProcess>;
-  shutDown(child: ChildProcess): Promise<void>;
-  /** Signal for the child when this process itself exits without having stopped it. */
-  exitSignal: NodeJS.Signals;
+  /** The first signal is also sent when this process itself exits without having stopped the child. */
+  stopSteps: StopSteps;
 }
 
 /** Children that must not outlive an orderly exit of this process. A SIGKILL leaves them; the next start finds them. */
@@ -76,13 +76,13 @@ export class Supervisor {
     this.#wake.abort();
     await this.#restarting;
     const child = this.#child;
-    if (child !== undefined) await this.#program.shutDown(child);
+    if (child?.pid !== undefined) await stopProcess(child.pid, this.#program.stopSteps);
     this.#state = 'stopped';
   }
 
   #adopt(child: ChildProcess): void {
     this.#child = child;
-    running.set(child, this.#program.exitSignal);
+    running.set(child, this.#program.stopSteps[0].signal);
     const onExit = (code: number | null, signal: NodeJS.Signals | null): void => {
       running.delete(child);
       this.#child = undefined;
