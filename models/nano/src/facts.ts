@@ -39,8 +39,10 @@ export interface PictureFacts {
 
 /** Pictures are read at this many pixels a side, stretched: enough for colours, cheap for any original. */
 export const FACTS_PIXELS = 64;
+/** Fewer pixels a side have no border and centre to speak of. */
+const MIN_PIXELS = 8;
 /** Share of the side that counts as border, on each side. */
-const BORDER = 0.1;
+const BORDER = 0.12;
 /** Share of the side that counts as centre, in all. */
 const CENTRE = 0.14;
 /** Within 10% of equal sides a picture reads as square. */
@@ -52,7 +54,7 @@ const LARGE_FROM = 500_000;
 /**
  * Reads a picture's facts.
  * @param rgb raw sRGB bytes, `[h, w, 3]`, of the picture stretched to `w` by `h` (see FACTS_PIXELS)
- * @throws RangeError when the byte count and the sizes disagree
+ * @throws RangeError when there are fewer than 8 pixels a side, or the byte count and the sizes disagree
  */
 export function extractPictureFacts(
   rgb: Uint8Array,
@@ -61,8 +63,8 @@ export function extractPictureFacts(
   originalWidth: number,
   originalHeight: number,
 ): PictureFacts {
-  if (w < 1 || h < 1 || rgb.length !== w * h * 3) {
-    throw new RangeError(`expected ${w}x${h}x3 bytes of pixels, got ${rgb.length}`);
+  if (w < MIN_PIXELS || h < MIN_PIXELS || rgb.length !== w * h * 3) {
+    throw new RangeError(`expected at least 8x8 pixels and ${w}x${h}x3 bytes, got ${rgb.length}`);
   }
   const border: (LumaSample & { pixel: Rgb })[] = [];
   const centre: Rgb[] = [];
@@ -78,7 +80,7 @@ export function extractPictureFacts(
       const x = (2 * (column + 0.5)) / w - 1;
       const y = (2 * (row + 0.5)) / h - 1;
       if (Math.abs(x) > 1 - 2 * BORDER || Math.abs(y) > 1 - 2 * BORDER) border.push({ x, y, luma, pixel });
-      else if (Math.abs(x) < CENTRE && Math.abs(y) < CENTRE) centre.push(pixel);
+      if (Math.abs(x) <= CENTRE && Math.abs(y) <= CENTRE) centre.push(pixel);
     }
   }
   const light = classifyLight(border);
@@ -87,7 +89,7 @@ export function extractPictureFacts(
     return [pixel[0] / factor, pixel[1] / factor, pixel[2] / factor];
   });
   const backgroundColour = meanColour(lit);
-  const centreColour = meanColour(centre.length > 0 ? centre : lit);
+  const centreColour = meanColour(centre);
   const count = w * h;
   const mean = lumaSum / count;
   return {

@@ -95,22 +95,26 @@ function outline(hex: string): string {
   ]);
 }
 
-/** A grid of faintly darker and lighter cells, as many of each, in random places. */
+/**
+ * A grid of faintly darker and lighter cells. Of each two neighbours one is darker, at random: no stretch of
+ * background is darker as a whole, so the light stays readable.
+ */
 function mottle(random: Random, width: number, height: number): string {
   const { columns, rows, opacity } = MOTTLE;
   const [w, h] = [width / columns, height / rows];
-  const cells = random.shuffled(Array.from({ length: columns * rows }, (_, i) => i));
-  const path = (chosen: readonly number[]): string =>
-    chosen
-      .map(
-        (i) =>
-          `M${((i % columns) * w).toFixed(1)} ${(Math.floor(i / columns) * h).toFixed(1)}h${w.toFixed(1)}v${h.toFixed(1)}h-${w.toFixed(1)}z`,
-      )
-      .join('');
-  const half = cells.length / 2;
+  const paths = { dark: '', pale: '' };
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column += 2) {
+      const darkFirst = random.int(2);
+      for (const side of [0, 1]) {
+        const cell = `M${((column + side) * w).toFixed(1)} ${(row * h).toFixed(1)}h${w.toFixed(1)}v${h.toFixed(1)}h-${w.toFixed(1)}z`;
+        paths[side === darkFirst ? 'dark' : 'pale'] += cell;
+      }
+    }
+  }
   return (
-    `<path d="${path(cells.slice(0, half))}" fill="#000000" fill-opacity="${opacity}"/>` +
-    `<path d="${path(cells.slice(half))}" fill="#ffffff" fill-opacity="${opacity}"/>`
+    `<path d="${paths.dark}" fill="#000000" fill-opacity="${opacity}"/>` +
+    `<path d="${paths.pale}" fill="#ffffff" fill-opacity="${opacity}"/>`
   );
 }
 

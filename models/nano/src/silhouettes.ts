@@ -50,11 +50,11 @@ const FAMILIES: Record<Category, Draw> = {
     box(22, 56, 9, 42, 2) +
     box(69, 56, 9, 42, 2) +
     box(12 + k, 4 + 3 * k, 76 - 2 * k, 34, 4 + k) +
-    box(8 + k, 28, 84 - 2 * k, 42, 3 + k),
+    box(8 + k, 30, 84 - 2 * k, 40, 3 + k),
   fruit: (k) =>
     `<path d="M 50 14 Q 56 0 ${70 + k} 4 Q ${66 + k} 16 50 16 Z" fill="#4f7d3a"/>` +
     ellipse(50 - (k % 3) * 4, 52, 44 - 2 * k, 34 + 2 * k) +
-    ellipse(50 + (k % 3) * 4, 58, 40 - 2 * k, 36),
+    ellipse(50 + (k % 3) * 4, 58, 40 - 2 * k, 36, ' stroke="none"'),
   animals: (k) =>
     box(26, 66, 9, 30, 3) +
     box(62, 66, 9, 30, 3) +
@@ -68,9 +68,9 @@ const FAMILIES: Record<Category, Draw> = {
     hollow(`M 8 48 Q ${-4 + 2 * k} ${20 + 4 * k} 16 ${12 + 4 * k}`, 5) +
     ellipse(83, 27, 2.6, 2.6, DARK),
   vehicles: (k) =>
-    box(24 + k, 16 + 2 * k, 54 - 2 * k, 40, 8) +
+    box(24 + k, 13 + k, 54 - 2 * k, 40, 8) +
     box(4, 34, 92, 38, 4 + k) +
-    box(30 + k, 21 + 2 * k, 40 - 2 * k, 10, 3, ' fill="#dfeaf2"') +
+    box(30 + k, 17 + k, 40 - 2 * k, 9, 3, ' fill="#dfeaf2"') +
     ellipse(26 + k, 76, 12, 12, DARK) +
     ellipse(76 - k, 76, 12, 12, DARK),
   toys: (k) => star(4 + k, 34 + (k % 4)),

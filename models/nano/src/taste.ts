@@ -26,19 +26,19 @@ function wrongIn(facts: KnownFacts, parsed: ParsedCaption): Attribute[] {
   return ATTRIBUTE_NAMES.filter((attribute) => {
     const fact = facts[attribute];
     const stated = parsed.stated[attribute];
-    return fact !== undefined && stated?.some((value) => !agrees(fact, value));
+    return fact !== undefined && stated?.some((value) => !agrees(attribute, fact, value));
   });
 }
 
 /** An item may be described in several words ("a mug by the window"): one of them is enough. */
-function agrees(fact: string, value: string): boolean {
+function agrees(attribute: Attribute, fact: string, value: string): boolean {
+  if (fact === value) return true;
   return (
-    fact === value ||
-    (fact.includes(' ') &&
-      fact
-        .toLowerCase()
-        .split(/[^a-z]+/)
-        .includes(value))
+    attribute === 'noun' &&
+    fact
+      .toLowerCase()
+      .split(/[^a-z]+/)
+      .includes(value)
   );
 }
 
