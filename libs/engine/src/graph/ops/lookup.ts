@@ -38,8 +38,10 @@ export function labelLogProbs(graph: Graph, hidden: Value, table: Value, labels:
   const column = graph.node('Unsqueeze', [labels, graph.int64s([1])], [n, 1], { type: 'int64' });
   const y = graph.node('GatherElements', [logSoftmax, column], [n, 1], { attributes: { axis: int(1) } });
   return graph.record([hidden, table], y, (dy) => {
+    // The runtime's softmax is vectorised, its exponential is not: again from the logits is cheaper than exp(logSoftmax).
     let probabilities: Value | undefined;
-    const p = (): Value => (probabilities ??= graph.node('Exp', [logSoftmax], logSoftmax.dims));
+    const p = (): Value =>
+      (probabilities ??= graph.node('Softmax', [logits], [n, vocab], { attributes: { axis: int(-1) } }));
     return [
       added(graph, () => {
         const expected = graph.node('Gemm', [p(), table], hidden.dims);
