@@ -18,10 +18,11 @@ export interface SamplingSettings {
   readonly repetitionPenalty: number;
 }
 
-/** Tokens that may be drawn, with probabilities that sum to 1. */
-export interface Candidates {
-  readonly tokens: Int32Array;
-  readonly probabilities: Float64Array;
+/** What a token is drawn from: weights by token id, 0 for those cut off; `mass` is their sum. */
+export interface Distribution {
+  /** `[vocab]` */
+  readonly weights: Float64Array;
+  readonly mass: number;
 }
 
 /** log sum exp of a row. */
@@ -82,77 +83,62 @@ function argmax(logits: Float32Array): number {
   return best;
 }
 
-function normalise(tokens: number[], weights: number[]): Candidates {
-  let sum = 0;
-  for (const w of weights) sum += w;
-  return { tokens: Int32Array.from(tokens), probabilities: Float64Array.from(weights, (w) => w / sum) };
+function sum(weights: Float64Array): number {
+  let total = 0;
+  for (let i = 0; i < weights.length; i++) total += weights[i]!;
+  return total;
 }
 
-function keepIf(from: Candidates, keep: (probability: number, index: number) => boolean): Candidates {
-  const tokens: number[] = [];
-  const weights: number[] = [];
-  from.probabilities.forEach((p, i) => {
-    if (!keep(p, i)) return;
-    tokens.push(from.tokens[i]!);
-    weights.push(p);
-  });
-  return normalise(tokens, weights);
-}
-
-/** The nucleus. Only tokens above (1 - topP) / n need sorting: the others together weigh less than 1 - topP. */
-function nucleus(from: Candidates, topP: number): Candidates {
-  const { probabilities } = from;
-  const floor = (1 - topP) / probabilities.length;
-  const order: number[] = [];
-  probabilities.forEach((p, i) => {
-    if (p > floor) order.push(i);
-  });
-  order.sort((a, b) => probabilities[b]! - probabilities[a]! || a - b);
-  const kept = new Set<number>();
-  let mass = 0;
-  for (const i of order) {
-    if (kept.size > 0 && mass >= topP) break;
-    kept.add(i);
-    mass += probabilities[i]!;
+/** Sets to 0 what is outside the nucleus; of equal weights at its edge the lower token ids stay. */
+function cutToNucleus(weights: Float64Array, topP: number): void {
+  const mass = sum(weights);
+  // What lies under this together weighs less than 1 - topP, so only the rest needs sorting.
+  const floor = ((1 - topP) * mass) / weights.length;
+  const sorted = weights.filter((w) => w > floor).sort();
+  let kept = 0;
+  let at = sorted.length;
+  while (at > 0 && (kept < topP * mass || at === sorted.length)) kept += sorted[--at]!;
+  const edge = sorted[at]!;
+  let ties = 0;
+  for (let i = at; i < sorted.length && sorted[i] === edge; i++) ties++;
+  for (let i = 0; i < weights.length; i++) {
+    if (weights[i]! < edge || (weights[i] === edge && ties-- <= 0)) weights[i] = 0;
   }
-  return keepIf(from, (_, i) => kept.has(i));
 }
 
 /**
  * The distribution a token is drawn from. `logits: [vocab]`.
  * @param seen prompt and generated tokens, for the repetition penalty
  */
-export function candidates(logits: Float32Array, seen: Iterable<number>, settings: SamplingSettings): Candidates {
+export function distribution(logits: Float32Array, seen: Iterable<number>, settings: SamplingSettings): Distribution {
   const scores = penalised(logits, seen, settings.repetitionPenalty);
-  if (settings.temperature === 0) return { tokens: Int32Array.of(argmax(scores)), probabilities: Float64Array.of(1) };
+  const best = argmax(scores);
+  const weights = new Float64Array(scores.length);
+  weights[best] = 1;
+  if (settings.temperature === 0) return { weights, mass: 1 };
   const threshold = settings.topK > 0 && settings.topK < scores.length ? kthLargest(scores, settings.topK) : -Infinity;
-  const max = scores[argmax(scores)]!;
-  const tokens: number[] = [];
-  const weights: number[] = [];
-  scores.forEach((x, token) => {
-    if (x < threshold) return;
-    tokens.push(token);
-    weights.push(Math.exp((x - max) / settings.temperature));
-  });
-  let kept = normalise(tokens, weights);
-  if (settings.topP < 1) kept = nucleus(kept, settings.topP);
-  if (settings.minP > 0) {
-    const floor = settings.minP * kept.probabilities.reduce((most, p) => Math.max(most, p), 0);
-    kept = keepIf(kept, (p) => p >= floor);
+  const max = scores[best]!;
+  for (let i = 0; i < scores.length; i++) {
+    const x = scores[i]!;
+    if (x >= threshold) weights[i] = Math.exp((x - max) / settings.temperature);
   }
-  return kept;
+  if (settings.topP < 1) cutToNucleus(weights, settings.topP);
+  // The likeliest token weighs exactly 1.
+  if (settings.minP > 0) for (let i = 0; i < weights.length; i++) if (weights[i]! < settings.minP) weights[i] = 0;
+  return { weights, mass: sum(weights) };
 }
 
-/** Draws a token; takes exactly one number from `random`, and none when only one token is left. */
-export function draw(from: Candidates, random: Random): number {
-  const { tokens, probabilities } = from;
-  if (tokens.length === 1) return tokens[0]!;
-  const target = random();
-  let mass = 0;
-  for (let i = 0; i < tokens.length; i++) {
-    mass += probabilities[i]!;
-    if (target < mass) return tokens[i]!;
+/** Draws a token with exactly one number from `random`, so that the n-th token uses the n-th number. */
+export function draw({ weights, mass }: Distribution, random: Random): number {
+  const target = random() * mass;
+  let passed = 0;
+  let last = 0;
+  for (let i = 0; i < weights.length; i++) {
+    if (weights[i] === 0) continue;
+    passed += weights[i]!;
+    if (target < passed) return i;
+    last = i;
   }
-  // Rounding can leave the sum a little under 1.
-  return tokens.at(-1)!;
+  // Rounding can leave the sum a little under the mass.
+  return last;
 }

@@ -1,6 +1,6 @@
 import { createRandom, type Random } from '../random.ts';
 import type { LoraWeights } from '../types.ts';
-import { candidates, draw, tokenLogprob, topLogprobs } from './logits.ts';
+import { distribution, draw, tokenLogprob, topLogprobs } from './logits.ts';
 import type { CheckedRequest, Generation, GenerateRequest } from './request.ts';
 import { TextStream } from './textStream.ts';
 
@@ -65,7 +65,7 @@ export class Sequence {
 
   #accept(logits: Float32Array): void {
     const { settings, stopTokens, maxTokens } = this.#checked;
-    const token = draw(candidates(logits, this.#seen(), settings), this.#random);
+    const token = draw(distribution(logits, this.#seen(), settings), this.#random);
     const logprob = tokenLogprob(logits, token);
     this.#tokens.push(token);
     this.#logprobs.push(logprob);
