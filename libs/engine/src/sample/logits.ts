@@ -29,9 +29,9 @@ export interface Distribution {
 function logSumExp(logits: Float32Array): number {
   let max = -Infinity;
   for (const x of logits) if (x > max) max = x;
-  let sum = 0;
-  for (const x of logits) sum += Math.exp(x - max);
-  return max + Math.log(sum);
+  let total = 0;
+  for (const x of logits) total += Math.exp(x - max);
+  return max + Math.log(total);
 }
 
 /** Log-probability of `token` under the model itself: no penalty, temperature or cut. */
