@@ -37,6 +37,6 @@ export function createSession(graph: Graph, settings: SessionSettings): Promise<
     enableMemPattern: settings.memoryPattern ?? true,
     logSeverityLevel: 3,
     // Spinning workers starve whatever else shares the cores, and halve the engine's own speed when something does.
-    extra: { session: { set_denormal_as_zero: '1', intra_op: { allow_spinning: '0' } } },
+    extra: { session: { intra_op: { allow_spinning: '0' } } },
   });
 }

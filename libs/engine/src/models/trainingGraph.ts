@@ -9,7 +9,7 @@ import { Graph, type Value } from '../graph/graph.ts';
 import { add, multiply, scale, subtract, sum } from '../graph/ops/arithmetic.ts';
 import { logSigmoid } from '../graph/ops/activation.ts';
 import { gemm } from '../graph/ops/linear.ts';
-import { labelLogProbs, rowsAt } from '../graph/ops/lookup.ts';
+import { chunkedLabelLogProbs, labelLogProbs, rowsAt } from '../graph/ops/lookup.ts';
 import { reshape } from '../graph/ops/shape.ts';
 import type { ModelConfig } from '../types.ts';
 import { type AdapterShape, llamaHidden, LlamaValues } from './llama.ts';
@@ -44,25 +44,40 @@ export interface TrainingGraphSpec {
   readonly positions: number;
   readonly adapter?: AdapterShape;
   readonly loss: LossSpec;
+  /** Parts in which logits are made, see `logitChunks`; the number of picks must be a multiple (default 1). */
+  readonly chunks?: number;
   /** Build only the loss, for evaluation. */
   readonly forwardOnly?: boolean;
 }
 
-function pickedLogProbs(graph: Graph, model: LlamaValues): Value {
+/** Logits held at once, in elements: 32 MiB. Below that, parts cost more than they save. */
+const CHUNK_ELEMENTS = 2 ** 23;
+const MAX_CHUNKS = 16;
+
+/** In how many parts to make the logits of a pass of at most `tokens`. A trained head keeps them whole. */
+export function logitChunks(config: ModelConfig, tokens: number, headIsTrained: boolean): number {
+  if (headIsTrained) return 1;
+  return Math.min(MAX_CHUNKS, Math.ceil((tokens * config.vocabSize) / CHUNK_ELEMENTS));
+}
+
+function pickedLogProbs(graph: Graph, model: LlamaValues, chunks: number, differentiable: boolean): Value {
   const ids = graph.input(INPUT.ids, ['batch', 'seq'], 'int64');
   const positions = graph.input(INPUT.positions, ['batch', 'seq'], 'int64');
   const mask = graph.input(INPUT.mask, ['batch', 1, 'seq', 'seq']);
   const picks = graph.input(INPUT.picks, ['picked'], 'int64');
   const labels = graph.input(INPUT.labels, ['picked'], 'int64');
   const hidden = llamaHidden(model, ids, positions, mask);
-  return labelLogProbs(graph, rowsAt(graph, hidden, picks), model.head, labels);
+  const states = rowsAt(graph, hidden, picks);
+  return chunks === 1
+    ? labelLogProbs(graph, states, model.head, labels)
+    : chunkedLabelLogProbs(graph, states, model.head, labels, { chunks, differentiable });
 }
 
 /** log-probability of each picked label: output `log_probs: [picked, 1]`. */
-export function scoringGraph(config: ModelConfig, positions: number, adapter?: AdapterShape): Graph {
+export function scoringGraph(spec: Omit<TrainingGraphSpec, 'loss' | 'forwardOnly'>): Graph {
   const graph = new Graph();
-  const model = new LlamaValues(graph, config, positions, adapter);
-  graph.output(OUTPUT.logProbs, pickedLogProbs(graph, model));
+  const model = new LlamaValues(graph, spec.config, spec.positions, spec.adapter);
+  graph.output(OUTPUT.logProbs, pickedLogProbs(graph, model, spec.chunks ?? 1, false));
   return graph;
 }
 
@@ -106,7 +121,7 @@ export interface TrainingGraph {
 export function trainingGraph(spec: TrainingGraphSpec): TrainingGraph {
   const graph = new Graph();
   const model = new LlamaValues(graph, spec.config, spec.positions, spec.adapter);
-  const logProbs = pickedLogProbs(graph, model);
+  const logProbs = pickedLogProbs(graph, model, spec.chunks ?? 1, spec.forwardOnly !== true);
   const loss = spec.loss.kind === 'sft' ? sftLoss(graph, logProbs) : dpoLoss(graph, logProbs, spec.loss);
   graph.output(OUTPUT.loss, loss);
   const trained =

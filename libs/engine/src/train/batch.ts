@@ -30,6 +30,8 @@ export interface Batch {
   readonly feeds: Feeds;
   /** Picks in row order, as their log-probabilities come out. */
   readonly picks: readonly Pick[];
+  /** Length of the pick inputs: `picks`, then padding that counts nowhere. */
+  readonly picked: number;
   /** Real tokens, padding left out. */
   readonly tokens: number;
 }
@@ -41,8 +43,11 @@ export function rowLength(row: Row): number {
   return row.segments.reduce((n, s) => n + s.ids.length, 0);
 }
 
-/** Lays rows out as `[rows, longest]`. Padding sees only itself and nothing sees it. */
-export function assemble(rows: readonly Row[]): Batch {
+/**
+ * Lays rows out as `[rows, longest]`. Padding sees only itself and nothing sees it. The pick inputs are padded to a
+ * multiple of `chunks`.
+ */
+export function assemble(rows: readonly Row[], chunks = 1): Batch {
   const seq = rows.reduce((n, row) => Math.max(n, rowLength(row)), 1);
   const count = rows.length;
   const ids = new BigInt64Array(count * seq);
@@ -79,27 +84,34 @@ export function assemble(rows: readonly Row[]): Batch {
       indices.push(r * seq + pick.column);
     }
   });
+  const picked = Math.ceil(picks.length / chunks) * chunks;
+  const labels = new BigInt64Array(picked);
+  picks.forEach((pick, i) => {
+    labels[i] = BigInt(pick.label);
+  });
+  const columns = new BigInt64Array(picked);
+  indices.forEach((index, i) => {
+    columns[i] = BigInt(index);
+  });
   return {
     picks,
+    picked,
     tokens,
     feeds: {
       [INPUT.ids]: int64Tensor(ids, [count, seq]),
       [INPUT.positions]: int64Tensor(positions, [count, seq]),
       [INPUT.mask]: floatTensor(mask, [count, 1, seq, seq]),
-      [INPUT.picks]: int64Tensor(BigInt64Array.from(indices, BigInt), [indices.length]),
-      [INPUT.labels]: int64Tensor(
-        BigInt64Array.from(picks, (p) => BigInt(p.label)),
-        [picks.length],
-      ),
+      [INPUT.picks]: int64Tensor(columns, [picked]),
+      [INPUT.labels]: int64Tensor(labels, [picked]),
     },
   };
 }
 
 /** The weights matrix `[slots, picks]`: entry (s, i) is pick i's weight if its slot is s. */
-export function pickWeights(picks: readonly Pick[], slots: number, factor: number): Feeds {
-  const weights = new Float32Array(slots * picks.length);
+export function pickWeights({ picks, picked }: Batch, slots: number, factor: number): Feeds {
+  const weights = new Float32Array(slots * picked);
   picks.forEach((pick, i) => {
-    weights[pick.slot * picks.length + i] = pick.weight * factor;
+    weights[pick.slot * picked + i] = pick.weight * factor;
   });
-  return { [INPUT.weights]: floatTensor(weights, [slots, picks.length]) };
+  return { [INPUT.weights]: floatTensor(weights, [slots, picked]) };
 }

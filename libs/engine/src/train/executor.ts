@@ -6,7 +6,14 @@ import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
 import { EngineError } from '../errors.ts';
 import { createSession, type Feeds, floatOutput, floatTensor } from '../graph/session.ts';
 import { type AdapterShape, LORA_SCALE, loraAName, loraBName, weightShapes } from '../models/llama.ts';
-import { gradientName, type LossSpec, OUTPUT, trainingGraph } from '../models/trainingGraph.ts';
+import {
+  gradientName,
+  logitChunks,
+  type LossSpec,
+  OUTPUT,
+  type TrainingGraph,
+  trainingGraph,
+} from '../models/trainingGraph.ts';
 import type { BaseModel, LoraWeights } from '../types.ts';
 import type { Parameter } from './adamw.ts';
 
@@ -20,6 +27,8 @@ export interface Executor {
   readonly reason: string;
   /** The trained parameters: live arrays, read by every pass. */
   readonly parameters: readonly Parameter[];
+  /** Parts in which a pass makes its logits: pick inputs must be padded to a multiple. */
+  readonly chunks: number;
   /** Gradients of the last `gradientPass`, in the order of `parameters`. Overwritten by the next. */
   readonly gradients: readonly Float32Array[];
   gradientPass(feeds: Feeds): Promise<PassResult>;
@@ -34,6 +43,8 @@ export interface ExecutorOptions {
   readonly loss: LossSpec;
   /** Longest row, in tokens: the rotary tables must be as long as a row, also where its positions start again. */
   readonly rowLength: number;
+  /** Upper bound of the tokens of one pass, padding included. */
+  readonly passTokens: number;
   readonly threads: number;
 }
 
@@ -65,26 +76,33 @@ export function adapterShape(lora: LoraWeights): AdapterShape {
 }
 
 class WholeGraphExecutor implements Executor {
-  readonly reason = 'the only executor of this version; the whole model is one graph';
+  readonly reason = 'the only executor of this version: forward and backward of the whole model in one graph';
+  readonly chunks: number;
   readonly parameters: readonly Parameter[];
   readonly gradients: readonly Float32Array[];
   readonly #session: InferenceSession;
+  /** Compiled when first asked for: running the training graph for its loss alone would run the backward pass too. */
+  #lossSession: Promise<InferenceSession> | undefined;
+  readonly #options: ExecutorOptions;
   readonly #constant: Feeds;
   readonly #gradientFetches: Record<string, OrtTensor>;
   readonly #passOutputs: readonly string[];
 
-  constructor(session: InferenceSession, constant: Feeds, names: readonly string[], dpo: boolean) {
+  constructor(session: InferenceSession, options: ExecutorOptions, names: readonly string[]) {
+    const { model, lora, loss } = options;
     this.#session = session;
-    this.#constant = constant;
+    this.#options = options;
+    this.chunks = chunksOf(options);
+    this.#constant = { ...weightFeeds(model), ...(lora === undefined ? {} : adapterFeeds(lora)) };
     this.parameters = names.map((name) => {
-      const tensor = constant[name] as OrtTensor;
+      const tensor = this.#constant[name] as OrtTensor;
       return { name, dims: tensor.dims, data: tensor.data as Float32Array };
     });
     this.gradients = this.parameters.map((p) => new Float32Array(p.data.length));
     this.#gradientFetches = Object.fromEntries(
       this.parameters.map((p, i) => [gradientName(p.name), floatTensor(this.gradients[i] as Float32Array, p.dims)]),
     );
-    this.#passOutputs = dpo ? [OUTPUT.loss, OUTPUT.margins] : [OUTPUT.loss];
+    this.#passOutputs = loss.kind === 'dpo' ? [OUTPUT.loss, OUTPUT.margins] : [OUTPUT.loss];
   }
 
   async gradientPass(feeds: Feeds): Promise<PassResult> {
@@ -96,11 +114,14 @@ class WholeGraphExecutor implements Executor {
   }
 
   async lossPass(feeds: Feeds): Promise<PassResult> {
-    return readPass(await this.#session.run({ ...this.#constant, ...feeds }, [...this.#passOutputs]));
+    this.#lossSession ??= createSession(graphOf(this.#options, true).graph, { threads: this.#options.threads });
+    const session = await this.#lossSession;
+    return readPass(await session.run({ ...this.#constant, ...feeds }));
   }
 
   async close(): Promise<void> {
     await this.#session.release();
+    await (await this.#lossSession)?.release();
   }
 }
 
@@ -109,16 +130,25 @@ function readPass(outputs: Readonly<Record<string, OrtTensor>>): PassResult {
   return outputs[OUTPUT.margins] === undefined ? { loss } : { loss, margins: floatOutput(outputs, OUTPUT.margins) };
 }
 
-/** Builds the executor for a run. */
-export async function createExecutor(options: ExecutorOptions): Promise<Executor> {
-  const { model, lora, loss, threads } = options;
-  const { graph, parameters } = trainingGraph({
+function chunksOf({ model, lora, passTokens }: ExecutorOptions): number {
+  return logitChunks(model.config, passTokens, lora === undefined);
+}
+
+function graphOf(options: ExecutorOptions, forwardOnly: boolean): TrainingGraph {
+  const { model, lora, loss, rowLength } = options;
+  return trainingGraph({
     config: model.config,
-    positions: options.rowLength,
+    positions: rowLength,
     loss,
+    forwardOnly,
+    chunks: chunksOf(options),
     ...(lora === undefined ? {} : { adapter: adapterShape(lora) }),
   });
-  const session = await createSession(graph, { threads });
-  const constant = { ...weightFeeds(model), ...(lora === undefined ? {} : adapterFeeds(lora)) };
-  return new WholeGraphExecutor(session, constant, parameters, loss.kind === 'dpo');
+}
+
+/** Chooses and builds the executor of a run. @throws EngineError `engine.weights.*` when the weights do not fit. */
+export async function createExecutor(options: ExecutorOptions): Promise<Executor> {
+  weightFeeds(options.model); // Names a weight that does not fit before anything is compiled.
+  const { graph, parameters } = graphOf(options, false);
+  return new WholeGraphExecutor(await createSession(graph, { threads: options.threads }), options, parameters);
 }

@@ -35,9 +35,12 @@ function rowsOf(batch: PaddedBatch, slot: (r: number) => number): Row[] {
   });
 }
 
-function sftFeeds(batch: PaddedBatch): Batch['feeds'] {
-  const { feeds, picks } = assemble(rowsOf(batch, () => 0));
-  return { ...feeds, ...pickWeights(picks, 1, 1 / picks.length) };
+function sftFeeds(batch: PaddedBatch, chunks = 1): Batch['feeds'] {
+  const pass = assemble(
+    rowsOf(batch, () => 0),
+    chunks,
+  );
+  return { ...pass.feeds, ...pickWeights(pass, 1, 1 / pass.picks.length) };
 }
 
 async function peftTensors(file: string): Promise<WeightMap> {
@@ -92,8 +95,15 @@ describe('gradients and steps on tiny-tied', () => {
     inputs = await readFixture<PaddedBatch>('tiny-tied/inputs.json');
   });
 
-  const executorFor = (loss: LossSpec, adapter?: LoraWeights): Promise<Executor> =>
-    createExecutor({ model, loss, rowLength: 64, threads: 1, ...(adapter === undefined ? {} : { lora: adapter }) });
+  const executorFor = (loss: LossSpec, adapter?: LoraWeights, passTokens = 64): Promise<Executor> =>
+    createExecutor({
+      model,
+      loss,
+      rowLength: 64,
+      passTokens,
+      threads: 1,
+      ...(adapter === undefined ? {} : { lora: adapter }),
+    });
 
   test('full training: loss and gradient of every weight', async () => {
     const executor = await executorFor({ kind: 'sft' });
@@ -104,9 +114,13 @@ describe('gradients and steps on tiny-tied', () => {
     await executor.close();
   });
 
-  test('LoRA with non-zero B: loss and gradient of every A and B', async () => {
-    const executor = await executorFor({ kind: 'sft' }, lora);
-    const { loss } = await executor.gradientPass(sftFeeds(inputs));
+  test.each([1, 3])('LoRA with non-zero B, logits in %i parts: loss and gradient of every A and B', async (chunks) => {
+    // 2^23 elements of logits make a part.
+    const executor = await executorFor({ kind: 'sft' }, lora, (chunks * 2 ** 23) / model.config.vocabSize);
+    expect(executor.chunks).toBe(chunks);
+    const feeds = sftFeeds(inputs, chunks);
+    const { loss } = await executor.gradientPass(feeds);
+    expect((await executor.lossPass(feeds)).loss).toBeCloseTo(loss, 5);
     const expected = await readFixture<{ loss: number }>('lora_expected.json');
     expect(loss).toBeCloseTo(expected.loss, 4);
     expectAll(executor, executor.gradients, await peftTensors('lora_grads.safetensors'));
@@ -148,10 +162,10 @@ describe('gradients and steps on tiny-tied', () => {
       },
       lora,
     );
-    const { feeds, picks } = assemble([...chosen, ...rejected]);
+    const pass = assemble([...chosen, ...rejected]);
     const result = await executor.gradientPass({
-      ...feeds,
-      ...pickWeights(picks, 2 * pairs, 1),
+      ...pass.feeds,
+      ...pickWeights(pass, 2 * pairs, 1),
       [INPUT.reference]: floatTensor(Float32Array.from(difference), [pairs, 1]),
       [INPUT.pairWeights]: floatTensor(new Float32Array(pairs).fill(1 / pairs), [pairs, 1]),
     });

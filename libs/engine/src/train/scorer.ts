@@ -2,7 +2,7 @@
 import type { InferenceSession } from 'onnxruntime-node';
 import { EngineError } from '../errors.ts';
 import { createSession, type Feeds, floatOutput } from '../graph/session.ts';
-import { OUTPUT, scoringGraph } from '../models/trainingGraph.ts';
+import { logitChunks, OUTPUT, scoringGraph } from '../models/trainingGraph.ts';
 import type { BaseModel, LoraWeights, ScoreOptions, Scorer, ScoreRequest, ScorerOptions } from '../types.ts';
 import { assemble, type Row, rowLength } from './batch.ts';
 import { adapterFeeds, adapterShape, weightFeeds } from './executor.ts';
@@ -57,6 +57,7 @@ class OnnxScorer implements RowScorer {
   readonly #model: BaseModel;
   readonly #threads: number;
   readonly #batchTokens: number;
+  readonly #chunks: number;
   readonly #weights: Feeds;
   /** One session without an adapter and one for the last adapter shape that was asked for. */
   readonly #sessions = new Map<'base' | 'adapter', CompiledScorer>();
@@ -65,6 +66,7 @@ class OnnxScorer implements RowScorer {
     this.#model = options.model;
     this.#threads = options.threads ?? 1;
     this.#batchTokens = options.batchTokens ?? DEFAULT_BATCH_TOKENS;
+    this.#chunks = logitChunks(options.model.config, this.#batchTokens, false);
     this.#weights = weightFeeds(options.model);
   }
 
@@ -89,7 +91,10 @@ class OnnxScorer implements RowScorer {
     const constant = lora === undefined ? this.#weights : { ...this.#weights, ...adapterFeeds(lora, options.scale) };
     for (const batch of batchRows(rows, this.#batchTokens)) {
       options.signal?.throwIfAborted();
-      const { feeds } = assemble(batch.map((i) => rows[i] as Row));
+      const { feeds } = assemble(
+        batch.map((i) => rows[i] as Row),
+        this.#chunks,
+      );
       const outputs = await session.run({ ...constant, ...feeds });
       const values = floatOutput(outputs, OUTPUT.logProbs);
       let offset = 0;
@@ -117,7 +122,12 @@ class OnnxScorer implements RowScorer {
     await known?.session.release();
     this.#sessions.delete(kind);
     const positions = 2 ** Math.ceil(Math.log2(rowTokens)); // Doubling: few sessions while lengths grow.
-    const graph = scoringGraph(this.#model.config, positions, lora === undefined ? undefined : adapterShape(lora));
+    const graph = scoringGraph({
+      config: this.#model.config,
+      positions,
+      chunks: this.#chunks,
+      ...(lora === undefined ? {} : { adapter: adapterShape(lora) }),
+    });
     const session = await createSession(graph, { threads: this.#threads });
     this.#sessions.set(kind, { shape, positions, session });
     return session;

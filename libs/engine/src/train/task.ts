@@ -15,8 +15,8 @@ export interface Task {
   readonly shares: Float64Array;
   /** Every token array that the result depends on, for the fingerprint of a saved state. */
   tokenArrays(): Iterable<TokenIds | Float32Array | readonly number[]>;
-  /** Inputs of one pass. Its loss is divided by `divisor`. */
-  pass(batch: PlannedBatch, divisor: number): { readonly feeds: Feeds; readonly tokens: number };
+  /** Inputs of one pass, for a graph that makes logits in `chunks` parts. Its loss is divided by `divisor`. */
+  pass(batch: PlannedBatch, divisor: number, chunks: number): { readonly feeds: Feeds; readonly tokens: number };
 }
 
 const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
@@ -60,9 +60,9 @@ export function sftTask(data: readonly SftExample[], hyper: TrainingHyper): Task
         yield e.lossWeights;
       }
     },
-    pass(batch, divisor) {
-      const { feeds, picks, tokens } = assemble(batch.map(row));
-      return { feeds: { ...feeds, ...pickWeights(picks, 1, 1 / divisor) }, tokens };
+    pass(batch, divisor, chunks) {
+      const pass = assemble(batch.map(row), chunks);
+      return { feeds: { ...pass.feeds, ...pickWeights(pass, 1, 1 / divisor) }, tokens: pass.tokens };
     },
   };
 }
@@ -133,16 +133,17 @@ export function dpoTask(data: readonly DpoExample[], loss: LossSpec, reference: 
         yield e.rejected;
       }
     },
-    pass(batch, divisor) {
+    pass(batch, divisor, chunks) {
       const indices = batch.flat();
-      const { feeds, picks, tokens } = assemble(indices.map((index, pair) => pairRow(data[index] as DpoExample, pair)));
+      const rows = indices.map((index, pair) => pairRow(data[index] as DpoExample, pair));
+      const pass = assemble(rows, chunks);
       const pairs = [indices.length, 1];
       const references = Float32Array.from(indices, (index) => reference[index] as number);
       return {
-        tokens,
+        tokens: pass.tokens,
         feeds: {
-          ...feeds,
-          ...pickWeights(picks, 2 * indices.length, 1),
+          ...pass.feeds,
+          ...pickWeights(pass, 2 * indices.length, 1),
           [INPUT.reference]: floatTensor(references, pairs),
           [INPUT.pairWeights]: floatTensor(new Float32Array(indices.length).fill(1 / divisor), pairs),
         },

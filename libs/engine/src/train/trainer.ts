@@ -219,7 +219,7 @@ class LoopTrainer implements Trainer {
     let loss = 0;
     const margins: number[] = [];
     for (const [i, batch] of passes.entries()) {
-      const { feeds, tokens } = this.#task.pass(batch, divisor);
+      const { feeds, tokens } = this.#task.pass(batch, divisor, this.#executor.chunks);
       const result = await this.#executor.gradientPass(feeds);
       loss += result.loss;
       margins.push(...(result.margins ?? []));
@@ -262,7 +262,7 @@ class LoopTrainer implements Trainer {
     const divisor = task.shares.reduce((a, b) => a + b, 0);
     let loss = 0;
     for (const batch of planEpoch({ ...planOptions(task, this.#options.hyper), seed: 0 }, 0)) {
-      loss += (await this.#executor.lossPass(task.pass(batch, divisor).feeds)).loss;
+      loss += (await this.#executor.lossPass(task.pass(batch, divisor, this.#executor.chunks).feeds)).loss;
     }
     return loss;
   }
@@ -359,10 +359,12 @@ export async function createTrainer(options: TrainerOptions): Promise<Trainer> {
   const { config } = options.model;
   const model = lora === undefined ? { config, weights: copyWeights(options.model.weights) } : options.model;
   const { task, evaluationTask, reference } = createTasks(options);
+  const rowLength = longestRow(options.hyper, task, evaluationTask);
   const executor = await createExecutor({
     model,
     loss: task.loss,
-    rowLength: longestRow(options.hyper, task, evaluationTask),
+    rowLength,
+    passTokens: rowLength * options.hyper.batchSize,
     threads: options.threads ?? 1,
     ...(lora === undefined ? {} : { lora }),
   });

@@ -59,3 +59,63 @@ export function labelLogProbs(graph: Graph, hidden: Value, table: Value, labels:
     ];
   });
 }
+
+/**
+ * `labelLogProbs` for a table that is not trained and too large to hold [n, vocab] at once: rows go through in `chunks`
+ * equal parts (n must be a multiple). With `differentiable`, each part's gradient direction, table[label] - p table, is
+ * made while its logits are there, so only [n, d] is kept for the backward pass.
+ */
+export function chunkedLabelLogProbs(
+  graph: Graph,
+  hidden: Value,
+  table: Value,
+  labels: Value,
+  options: { readonly chunks: number; readonly differentiable: boolean },
+): Value {
+  const { chunks, differentiable } = options;
+  const [n, d] = hidden.dims as [Dim, Dim];
+  const rows = Array.from({ length: chunks }, (): Dim => `${n}/${chunks}`);
+  const split = { axis: int(0), num_outputs: int(chunks) };
+  const parts = graph.nodes(
+    'Split',
+    [hidden],
+    rows.map((r) => [r, d]),
+    { attributes: split },
+  );
+  const labelParts = graph.nodes(
+    'Split',
+    [labels],
+    rows.map((r) => [r]),
+    { attributes: split, type: 'int64' },
+  );
+  const values: Value[] = [];
+  const directions: Value[] = [];
+  let turn: Value | undefined;
+  parts.forEach((part, i) => {
+    const label = labelParts[i] as Value;
+    const m = rows[i] as Dim;
+    const vocab = table.dims[0] as Dim;
+    const inputs = turn === undefined ? [part, table] : [part, table, turn];
+    const logits = graph.node('Gemm', inputs, [m, vocab], { attributes: { transB: int(1) } });
+    const logSoftmax = graph.node('LogSoftmax', [logits], [m, vocab], { attributes: { axis: int(-1) } });
+    const column = graph.node('Unsqueeze', [label, graph.int64s([1])], [m, 1], { type: 'int64' });
+    const value = graph.node('GatherElements', [logSoftmax, column], [m, 1], { attributes: { axis: int(1) } });
+    values.push(value);
+    let last = value;
+    if (differentiable) {
+      const p = graph.node('Softmax', [logits], [m, vocab], { attributes: { axis: int(-1) } });
+      const labelRows = graph.node('Gather', [table, label], [m, d], { attributes: { axis: int(0) } });
+      last = graph.node('Sub', [labelRows, graph.node('Gemm', [p, table], [m, d])], [m, d]);
+      directions.push(last);
+    }
+    // Nothing else orders the parts: a zero made of this part's result, added to the next part's logits, keeps the
+    // scheduler from computing all logits first.
+    const axes = graph.int64s([0, 1]);
+    const total = graph.node('ReduceSum', [last, axes], [], { attributes: { keepdims: int(0) } });
+    turn = graph.node('Mul', [total, graph.scalar(0)], []);
+  });
+  const y = graph.node('Concat', values, [n, 1], { attributes: { axis: int(0) } });
+  if (!differentiable) return y;
+  const direction = graph.node('Concat', directions, [n, d], { attributes: { axis: int(0) } });
+  return graph.record([hidden], y, (dy) => [added(graph, () => graph.node('Mul', [direction, dy], [n, d]))]);
+}

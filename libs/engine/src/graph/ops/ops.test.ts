@@ -1,12 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import type { Graph, Value } from '../graph.ts';
+import { Graph, type Value } from '../graph.ts';
 import { gradientError, randomFloats, uniform } from '../gradientCheck.ts';
+import { createSession, floatOutput, floatTensor, int64Tensor } from '../session.ts';
 import { logSigmoid, swiglu } from './activation.ts';
 import { add, multiply, scale, subtract, sum } from './arithmetic.ts';
 import { attention, rotary } from './attention.ts';
 import { gemm } from './linear.ts';
-import { labelLogProbs, rowsAt } from './lookup.ts';
+import { chunkedLabelLogProbs, labelLogProbs, rowsAt } from './lookup.ts';
 import { rmsNorm } from './normalization.ts';
 import { reshape, transpose } from './shape.ts';
 
@@ -112,6 +113,38 @@ describe('each operation: gradient against central differences', () => {
       TOLERANCE,
     );
   });
+});
+
+test('chunked label log-probabilities: the same values and gradient as in one piece', async () => {
+  const random = uniform(3);
+  const table = randomFloats(21, random);
+  const spec = {
+    floats: { hidden: { dims: [6, 3], data: randomFloats(18, random) } },
+    indices: { labels: { dims: [6], data: [5, 0, 5, 2, 6, 1] } },
+  };
+  const difference = await gradientError({
+    ...spec,
+    build: (g, v) => {
+      const rows = g.constant([7, 3], table);
+      const options = { chunks: 3, differentiable: true };
+      return chunkedLabelLogProbs(g, at(v, 'hidden'), rows, at(v, 'labels'), options);
+    },
+  });
+  expect(difference).toBeLessThan(TOLERANCE);
+  const graph = new Graph();
+  const hidden = graph.input('hidden', ['n', 3]);
+  const labels = graph.input('labels', ['n'], 'int64');
+  const rows = graph.constant([7, 3], table);
+  graph.output('whole', labelLogProbs(graph, hidden, rows, labels));
+  graph.output('parts', chunkedLabelLogProbs(graph, hidden, rows, labels, { chunks: 2, differentiable: false }));
+  const session = await createSession(graph, { threads: 1 });
+  const outputs = await session.run({
+    hidden: floatTensor(spec.floats.hidden.data, [6, 3]),
+    labels: int64Tensor(BigInt64Array.from(spec.indices.labels.data, BigInt), [6]),
+  });
+  await session.release();
+  const whole = floatOutput(outputs, 'whole');
+  floatOutput(outputs, 'parts').forEach((value, i) => expect(value).toBeCloseTo(whole[i] as number, 6));
 });
 
 type Step = (g: Graph, x: Value, y: Value) => Value;
