@@ -1,8 +1,10 @@
+import { createHash } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { fixturePath } from '../../fixtures/fixtures.ts';
+import { fixturePath, readFixture } from '../../fixtures/fixtures.ts';
+import { peftCheckAdapter } from '../../fixtures/peftCheckAdapter.ts';
 import type { LoraWeights } from '../types.ts';
 import { LORA_TARGETS } from '../types.ts';
 import { loadModelFolder } from '../weights/loadModel.ts';
@@ -66,6 +68,15 @@ describe('writing', () => {
     expect(again.tensors).toEqual(adapter.tensors);
     const shuffled = { ...adapter, tensors: new Map([...adapter.tensors].toReversed()) };
     expect(encodePeftAdapter(shuffled, 'm')).toEqual(encodePeftAdapter(adapter, 'm'));
+  });
+});
+
+describe('in PEFT', () => {
+  it('writes the bytes that PEFT was seen to load with the same numbers', async () => {
+    const check = await readFixture<{ constructed: { sha256: string; largest_difference: number } }>('peft_check.json');
+    const { weights } = encodePeftAdapter(peftCheckAdapter(model.config), 'tiny-tied');
+    expect(createHash('sha256').update(weights).digest('hex')).toBe(check.constructed.sha256);
+    expect(check.constructed.largest_difference).toBeLessThan(1e-4);
   });
 });
 

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { fixturePath, readFixture, relativeError } from '../../fixtures/fixtures.ts';
 import { readPeftFolder } from '../adapters/peft.ts';
 import { initLora, mergeLora } from '../adapters/lora.ts';
+import { createScorer } from '../train/scorer.ts';
 import { loadTokenizerFolder } from '../tokenizer/tokenizer.ts';
 import { LORA_TARGETS, type LoraWeights } from '../types.ts';
 import { loadModelFolder } from '../weights/loadModel.ts';
@@ -94,6 +95,38 @@ describe('against PyTorch', () => {
     const compared = again.filter(({ logprob }) => logprob !== undefined);
     expect(compared.length).toBeGreaterThan(3);
     for (const { t, logprob } of compared) expect(answer.logprobs[t]).toBeCloseTo(logprob!, 4);
+  });
+});
+
+describe('against the full forward pass', () => {
+  it('draws tokens with the log-probabilities that scoring the whole text gives', async () => {
+    const scorer = await createScorer({ model });
+    sampler.addAdapter('other', otherAdapter());
+    const adapters = new Map([
+      ['tuned', adapter],
+      ['other', otherAdapter()],
+    ]);
+    const requests = fc.record({
+      prompt: fc.array(fc.integer({ min: 3, max: 96 }), { minLength: 1, maxLength: 70 }),
+      seed: fc.nat(),
+      name: fc.constantFrom(undefined, 'tuned', 'other'),
+      temperature: fc.constantFrom(0, 1),
+    });
+    await fc.assert(
+      fc.asyncProperty(fc.array(requests, { minLength: 1, maxLength: 6 }), async (list) => {
+        const answers = await Promise.all(
+          list.map(({ name, ...rest }) => sampler.generate({ ...rest, maxTokens: 20, ...(name && { adapter: name }) })),
+        );
+        for (const [i, { prompt, name }] of list.entries()) {
+          const { tokens, logprobs } = answers[i]!;
+          const request = { ids: [...prompt, ...tokens], from: prompt.length };
+          const [scores] = await scorer.logProbs([request], name === undefined ? undefined : adapters.get(name));
+          expect(relativeError(logprobs, scores!)).toBeLessThan(1e-4);
+        }
+      }),
+      { numRuns: 10 },
+    );
+    await scorer.close();
   });
 });
 
