@@ -2,6 +2,15 @@ import { z } from 'zod';
 import { uuid } from '../common.ts';
 import { defineEvent } from '../event.ts';
 
+export const feedbackRules = z.object({
+  /** Weight of each named dimension in a score; only dimensions named here can be rated. Default 0.5, 0.3, 0.2. */
+  dimension_weights: z.record(z.string().min(1).max(100), z.number().positive().max(1_000)).optional(),
+  /** Ratings at or above the first are preferred over those at or below the second (stars; other scales by score). */
+  chosen_min_stars: z.number().min(1).max(5).optional(),
+  rejected_max_stars: z.number().min(1).max(5).optional(),
+  max_pairs_per_prompt: z.number().int().min(0).max(100).optional(),
+});
+
 export const projectChanged = defineEvent({
   type: 'project.changed',
   version: 1,
@@ -29,6 +38,8 @@ export const projectChanged = defineEvent({
         .object({ kind: z.enum(['scripted']), taste: z.string() })
         .nullable()
         .default(null),
+      /** How ratings become scores and preferences; what is left out has its documented default. */
+      feedback: feedbackRules.optional(),
       schedule: z
         .object({ cron: z.string(), time_zone: z.string(), paused: z.boolean() })
         .default({ cron: '0 2 * * *', time_zone: 'UTC', paused: false }),

@@ -6,8 +6,6 @@ import { currentTrace, formatTraceparent } from '../trace.ts';
 
 /** Bodies over this go by blob reference (SPEC 2). */
 export const MAX_EVENT_BYTES = 256 * 1024;
-/** Relays listen on `<schema>_outbox`. NOTIFY takes a lock at commit, so one transaction sends at most one. */
-const NOTIFY_SQL = `SELECT pg_notify(current_schema() || '_outbox', '')`;
 
 export interface EmitInput<S extends z.ZodType> {
   /** Id of the aggregate that the event tells of. */
@@ -51,17 +49,40 @@ export async function emitMany<S extends z.ZodType>(
   if (projectId === null) throw new Error(`${contract.type} can only be emitted inside a tenant transaction`);
   if (inputs.length === 0) return [];
   const rows = inputs.map((input) => buildEvent(contract, projectId, tx.actor, input));
+  await insertOutbox(tx, rows);
+  return rows.map((row) => row.id);
+}
+
+/** An event of any type, waiting for its transaction. */
+export type PendingEvent = (projectId: string, actor: string | null) => OutboxRow;
+
+/** An event for `emitAll`; its body is checked there. */
+export function pendingEvent<S extends z.ZodType>(contract: EventContract<S>, input: EmitInput<S>): PendingEvent {
+  return (projectId, actor) => buildEvent(contract, projectId, actor, input);
+}
+
+/** Adds events of several types, in this order, with one statement. */
+export async function emitAll(tx: Tx, events: readonly PendingEvent[]): Promise<void> {
+  const { projectId, actor } = tx;
+  if (projectId === null) throw new Error('events can only be emitted inside a tenant transaction');
+  if (events.length === 0) return;
+  await insertOutbox(
+    tx,
+    events.map((event) => event(projectId, actor)),
+  );
+}
+
+/** Relays listen on `<schema>_outbox`. NOTIFY rides on the INSERT; Postgres sends equal ones of one transaction once. */
+async function insertOutbox(tx: Tx, rows: readonly OutboxRow[]): Promise<void> {
   await tx.execute(
-    `INSERT INTO outbox (id, project_id, stream, subject, headers, body)
-     SELECT id, project_id, stream, subject, headers, body FROM jsonb_to_recordset($1::jsonb)
-       AS r(id uuid, project_id uuid, stream text, subject text, headers jsonb, body jsonb)`,
+    `WITH added AS (
+       INSERT INTO outbox (id, project_id, stream, subject, headers, body)
+       SELECT id, project_id, stream, subject, headers, body FROM jsonb_to_recordset($1::jsonb)
+         AS r(id uuid, project_id uuid, stream text, subject text, headers jsonb, body jsonb)
+       RETURNING 1)
+     SELECT pg_notify(current_schema() || '_outbox', '') FROM (SELECT count(*) FROM added) counted`,
     [JSON.stringify(rows)],
   );
-  if (!tx.once.has('outbox.notify')) {
-    tx.once.add('outbox.notify');
-    await tx.execute(NOTIFY_SQL);
-  }
-  return rows.map((row) => row.id);
 }
 
 /** Subject, CloudEvents headers and checked body of one event. Throws when the body breaks the contract or the size limit. */
