@@ -241,7 +241,9 @@ describe('blockers', () => {
     }));
     const decision = decidePromotion(inputFor(apart));
     expect(blocked(decision)).toEqual(['length-only-win']);
-    expect(decision.reason).toContain('only 0 prompts');
+    expect(decision.blockers.find(({ name }) => name === 'length-only-win')!.detail).toContain('only 0 prompts');
+    // Equal length lies outside the data, and the interval says so.
+    expect(decision.primary!.high - decision.primary!.low).toBeGreaterThan(0.3);
   });
 
   it('a judge that looks at places, and orders that are not balanced', () => {

@@ -10,7 +10,7 @@
  * (its parts are confidenceSequence and sampleRatio in the metrics package), and guards whose value has no groups.
  */
 import { DEFAULT_RESAMPLES } from '@tuneloop/metrics/bootstrap';
-import type { BlockerEvidence, BlockerResult, Evaluator } from './gateBlockers.ts';
+import type { BlockerEvidence, BlockerName, BlockerResult, Evaluator } from './gateBlockers.ts';
 import { checkBlockers } from './gateBlockers.ts';
 import type { Guard, GuardResult } from './gateGuards.ts';
 import { checkGuards } from './gateGuards.ts';
@@ -125,22 +125,28 @@ interface Verdict {
   readonly reason: string;
 }
 
-/** What invalidates the numbers comes first, then the numbers, then what they cost. */
+/** Blockers that put a win in another light; the others put the numbers themselves in doubt. */
+const EXPLAINS_A_WIN: readonly BlockerName[] = ['length-only-win', 'reward-without-win'];
+
+/** First what puts the numbers in doubt, then the numbers, then what explains a win away, then what it costs. */
 function weigh(
   primary: PrimaryResult,
   guards: readonly GuardResult[],
   blockers: readonly BlockerResult[],
   evidence: EvidenceNeed,
 ): Verdict {
-  const against: { because: KeptBecause; clause: string }[] = [];
-  for (const blocker of blockers) {
-    if (blocker.status === 'blocked') against.push({ because: 'blocked', clause: blocker.detail });
-  }
+  const blocked = blockers
+    .filter(({ status }) => status === 'blocked')
+    .map(({ name, detail }) => ({ name, because: 'blocked' as const, clause: detail }));
+  const against: { because: KeptBecause; clause: string }[] = blocked.filter(
+    ({ name }) => !EXPLAINS_A_WIN.includes(name),
+  );
   if (primary.alpha === 0) {
     against.push({ because: 'alpha-spent', clause: `no error is left to spend this quarter; ${describe(primary)}` });
   } else if (!primary.passed) {
     against.push({ because: 'no-clear-gain', clause: shortfall(primary, evidence) });
   }
+  against.push(...blocked.filter(({ name }) => EXPLAINS_A_WIN.includes(name)));
   for (const guard of guards) if (!guard.held) against.push({ because: 'guard-failed', clause: guard.detail });
   const first = against[0];
   if (first === undefined) {
