@@ -85,7 +85,10 @@ export interface TestSystemOptions {
 }
 
 /** Starts one service on a database and a NATS account of its own. */
-export async function startTestService(definition: ServiceDefinition, options: TestSystemOptions = {}): Promise<TestSystem> {
+export async function startTestService(
+  definition: ServiceDefinition,
+  options: TestSystemOptions = {},
+): Promise<TestSystem> {
   return startTestSystem([definition], options);
 }
 
@@ -211,8 +214,15 @@ async function authorization(as: CallAs): Promise<string> {
   return `Bearer ${token}`;
 }
 
-async function callContract<T>(base: string, contract: RouteContract, input: TestInput, as: CallAs): Promise<TestAnswer<T>> {
-  const path = contract.path.replaceAll(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(input.params?.[name] ?? ''));
+async function callContract<T>(
+  base: string,
+  contract: RouteContract,
+  input: TestInput,
+  as: CallAs,
+): Promise<TestAnswer<T>> {
+  const path = contract.path.replaceAll(/\{(\w+)\}/g, (_, name: string) =>
+    encodeURIComponent(input.params?.[name] ?? ''),
+  );
   const url = new URL(path, base);
   for (const [key, value] of Object.entries(input.query ?? {})) url.searchParams.set(key, String(value));
   // Internal routes are open to services only.

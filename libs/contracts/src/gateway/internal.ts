@@ -30,3 +30,27 @@ export const getProjectInternal = defineRoute({
   params: idParams,
   response: projectChanged.schema,
 });
+
+/** What an operator with the installation's secret may do before anyone has a key. */
+export const bootstrapProject = defineRoute({
+  service: 'gateway',
+  operationId: 'internal_bootstrap_project',
+  method: 'POST',
+  path: '/internal/gateway/bootstrap',
+  summary: 'Creates a project with the given id and slug, or finds it; makes a new owner key when asked.',
+  scope: 'service',
+  body: z.object({
+    project_id: uuid,
+    slug: z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/),
+    name: z.string().min(1).max(200),
+    settings: projectChanged.schema.shape.settings.prefault({}),
+    make_key: z.boolean().default(false),
+    key_name: z.string().max(200).default('owner'),
+  }),
+  response: z.object({
+    project_id: uuid,
+    created: z.boolean(),
+    /** Shown this once. */
+    api_key: z.string().nullable(),
+  }),
+});

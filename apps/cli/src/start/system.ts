@@ -1,0 +1,185 @@
+import { join } from 'node:path';
+import { SERVICES, type ServiceName } from '@tuneloop/contracts/services';
+import { datasetsService } from '@tuneloop/datasets/service';
+import { gatewayService } from '@tuneloop/gateway/service';
+import { ingestService } from '@tuneloop/ingest/service';
+import { type Local, startLocal } from '@tuneloop/local/local';
+import { freePort } from '@tuneloop/local/processes';
+import { responsesService } from '@tuneloop/responses/service';
+import { type ServeChild, spawnServe } from '@tuneloop/responses/serve/child';
+import { rewardsService } from '@tuneloop/rewards/service';
+import type { Logger } from '@tuneloop/runtime/log';
+import { migrate } from '@tuneloop/runtime/migrate';
+import { type ServiceDefinition, startService } from '@tuneloop/runtime/service';
+import { schedulerService } from '@tuneloop/scheduler/service';
+import { trainerService } from '@tuneloop/trainer/service';
+import type { DataFiles } from './dataFiles.ts';
+import { startServiceProcess } from './serviceProcess.ts';
+
+/** Every service, in start order. */
+const DEFINITIONS: Readonly<Record<ServiceName, ServiceDefinition>> = {
+  gateway: gatewayService,
+  ingest: ingestService,
+  responses: responsesService,
+  rewards: rewardsService,
+  datasets: datasetsService,
+  trainer: trainerService,
+  scheduler: schedulerService,
+};
+
+export interface SystemOptions {
+  readonly files: DataFiles;
+  readonly port: number;
+  /** Each service as a process of its own. */
+  readonly processes: boolean;
+  readonly log: Logger;
+  /** Environment that operators set; the embedded parts fill in what is missing. */
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Base models that the serve process holds: name to folder. */
+  readonly models: Readonly<Record<string, string>>;
+  readonly onStage?: (stage: string) => void;
+}
+
+export interface System {
+  readonly gatewayUrl: string;
+  readonly urls: Readonly<Record<ServiceName | 'serve', string>>;
+  readonly secret: string;
+  readonly databaseUrl: string;
+  readonly natsUrl: string;
+  stop(): Promise<void>;
+}
+
+type Stop = () => Promise<void>;
+
+/**
+ * Brings up the whole product on one machine: Postgres and NATS (unless their URLs are given), migrations, the serve
+ * process, the seven services. What was started stops in reverse when a later step fails, or on `stop`.
+ */
+export async function startSystem(options: SystemOptions): Promise<System> {
+  const stops: Stop[] = [];
+  const stop: Stop = async () => {
+    while (stops.length > 0) await stops.pop()!();
+  };
+  try {
+    return await assemble(options, stops, stop);
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+async function assemble(options: SystemOptions, stops: Stop[], stop: Stop): Promise<System> {
+  const { files, log, env, onStage = () => undefined } = options;
+  onStage('Postgres and NATS');
+  const local = await startLocal({
+    dataDir: files.directory,
+    databaseUrl: env.DATABASE_URL,
+    natsUrl: env.NATS_URL,
+    natsCreds: env.NATS_CREDS,
+    natsAccountSeed: env.NATS_ACCOUNT_SEED,
+    log,
+  });
+  stops.push(() => local.stop());
+  const secret = env.TUNELOOP_SECRET ?? files.secret();
+
+  onStage('migrations');
+  await migrate({
+    adminUrl: local.databaseUrl,
+    secret,
+    sets: SERVICES.map((service) => ({ service, directory: DEFINITIONS[service].migrations })),
+    log,
+  });
+
+  const ports: Record<ServiceName, number> = { ...(await freePorts()), gateway: options.port };
+  const urls = Object.fromEntries(SERVICES.map((name) => [name, `http://127.0.0.1:${ports[name]}`])) as Record<
+    ServiceName,
+    string
+  >;
+  const pids: Record<string, { pid: number; url: string }> = {};
+  const notePid = (name: string, pid: number, url: string): void => {
+    pids[name] = { pid, url };
+    files.write('processes.json', JSON.stringify(pids));
+  };
+  const common = commonEnvironment(options, local, secret, urls);
+
+  onStage('model server');
+  const serve: ServeChild = await spawnServe({
+    env: {
+      ...common,
+      SERVE_MODELS: Object.entries(options.models)
+        .map(([name, folder]) => `${name}=${folder}`)
+        .join(','),
+    },
+    log,
+    logFile: join(files.logs, 'serve.log'),
+  });
+  stops.push(() => serve.stop());
+  notePid('serve', serve.pid, serve.url);
+  const full = { ...common, SERVE_URL: serve.url };
+
+  onStage('services');
+  const startOne = async (name: ServiceName): Promise<void> => {
+    if (options.processes) {
+      const child = await startServiceProcess({
+        name,
+        main: new URL('main.ts', new URL('src/', new URL('../', DEFINITIONS[name].migrations))),
+        env: own,
+        logFile: join(files.logs, `${name}.log`),
+        log,
+        onStart: (pid) => notePid(name, pid, urls[name]),
+      });
+      stops.push(() => child.stop());
+    } else {
+      const service = await startService(DEFINITIONS[name], { env: own, log, processMetrics: name === 'gateway' });
+      stops.push(() => service.stop());
+    }
+  };
+  // In a process of its own each service takes a second or two to load: together they take as long as two.
+  if (options.processes) await settleAll(SERVICES.map((name) => startOne(name)));
+  else for (const name of SERVICES) await startOne(name);
+
+  return {
+    gatewayUrl: urls.gateway,
+    urls: { ...urls, serve: serve.url },
+    secret,
+    databaseUrl: local.databaseUrl,
+    natsUrl: local.natsUrl,
+    stop,
+  };
+}
+
+function commonEnvironment(
+  options: SystemOptions,
+  local: Local,
+  secret: string,
+  urls: Readonly<Record<ServiceName, string>>,
+): Record<string, string | undefined> {
+  return {
+    BLOB_STORE: 'local',
+    BLOB_DIR: options.files.blobs,
+    ...options.env,
+    DATABASE_URL: local.databaseUrl,
+    NATS_URL: local.natsUrl,
+    NATS_CREDS: local.natsCreds,
+    NATS_ACCOUNT_SEED: local.natsAccountSeed,
+    TUNELOOP_SECRET: secret,
+    SERVICE_URLS: JSON.stringify(urls),
+    BASE_MODELS: Object.entries(options.models)
+      .map(([name, folder]) => `${name}=${folder}`)
+      .join(','),
+  };
+}
+
+async function freePorts(): Promise<Record<ServiceName, number>> {
+  const ports = new Set<number>();
+  while (ports.size < SERVICES.length) ports.add(await freePort());
+  const list = [...ports];
+  return Object.fromEntries(SERVICES.map((name, index) => [name, list[index]!])) as Record<ServiceName, number>;
+}
+
+/** Waits for all, so that everything that did start is on the list of stops, then throws the first failure. */
+async function settleAll(work: readonly Promise<void>[]): Promise<void> {
+  const results = await Promise.allSettled(work);
+  const failed = results.find((result) => result.status === 'rejected');
+  if (failed) throw failed.reason;
+}
