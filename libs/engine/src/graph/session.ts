@@ -4,8 +4,6 @@ import type { Graph } from './graph.ts';
 
 export interface SessionSettings {
   readonly threads: number;
-  /** Arena reuse planned ahead for each combination of input shapes: faster, larger. */
-  readonly memoryPattern?: boolean;
 }
 
 export type Feeds = Record<string, OrtTensor>;
@@ -34,7 +32,9 @@ export function createSession(graph: Graph, settings: SessionSettings): Promise<
     graphOptimizationLevel: 'all',
     intraOpNumThreads: settings.threads,
     interOpNumThreads: 1,
-    enableMemPattern: settings.memoryPattern ?? true,
+    // A pattern is one allocation for a whole pass: measured no faster at nano's size, 1.4 times slower (page faults) and
+    // 0.9 GB larger at 135M parameters.
+    enableMemPattern: false,
     logSeverityLevel: 3,
     // Spinning workers starve whatever else shares the cores, and halve the engine's own speed when something does.
     extra: { session: { intra_op: { allow_spinning: '0' } } },
