@@ -114,12 +114,12 @@ export interface ProcessLike {
 }
 
 /**
- * Ties a lifecycle (or a running service) to the process: SIGTERM and SIGINT stop it and exit 0 (1 when something hung or failed), a second
+ * Ties a stop to the process: SIGTERM and SIGINT stop it and exit 0 (1 when something hung or failed), a second
  * signal exits at once, an unhandled rejection or exception is logged and stops it with exit 1.
  * @returns a function that unties it.
  */
 export function stopWithProcess(
-  lifecycle: { stop(): Promise<void>; readonly report?: StopReport },
+  stop: () => Promise<StopReport | void>,
   log: Logger,
   target: ProcessLike = process as unknown as ProcessLike,
 ): () => void {
@@ -130,10 +130,10 @@ export function stopWithProcess(
       return;
     }
     leaving = true;
-    lifecycle.stop().then(
-      () => {
-        const { failed, hung } = lifecycle.report ?? { failed: [], hung: [] };
-        target.exit(hung.length + failed.length > 0 ? 1 : exitCode);
+    stop().then(
+      (report) => {
+        const clean = !report || report.hung.length + report.failed.length === 0;
+        target.exit(clean ? exitCode : 1);
       },
       (error: unknown) => {
         log.fatal({ reason: describeError(error) }, 'could not stop');

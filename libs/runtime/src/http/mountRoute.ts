@@ -61,7 +61,10 @@ export interface RouteRequest<
   readonly tx: Tx;
 }
 
-/** What a handler returns: the contract's body, with `Date` where the wire has an ISO time; a stream for `produces` routes. */
+/**
+ * What a handler returns: the contract's body, with `Date` where the wire has an ISO time; a stream for `produces`
+ * routes. Inferred as constant, so that `{ success: true }` keeps its literal.
+ */
 export type RouteAnswer<R extends z.ZodType> = Sendable<z.input<R>> | Readable;
 
 export interface MountOptions {
@@ -80,25 +83,43 @@ type AnyRequest = DetachedRequest & { readonly tx?: Tx };
  *
  * A handler may set another status by `req.reply.status(…)`. A POST with `Idempotency-Key` is answered once.
  */
-export function mountRoute<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType, R extends z.ZodType>(
+export function mountRoute<
+  P extends z.ZodType,
+  Q extends z.ZodType,
+  B extends z.ZodType,
+  R extends z.ZodType,
+  const A extends RouteAnswer<NoInfer<R>>,
+>(
   app: HttpApp,
   ctx: RouteContext,
   contract: RouteContract<P, Q, B, R>,
-  handler: (request: DetachedRequest<P, Q, B>) => Promise<RouteAnswer<R>>,
+  handler: (request: DetachedRequest<P, Q, B>) => Promise<A>,
   options: MountOptions & { readonly transaction: false },
 ): void;
-export function mountRoute<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType, R extends z.ZodType>(
+export function mountRoute<
+  P extends z.ZodType,
+  Q extends z.ZodType,
+  B extends z.ZodType,
+  R extends z.ZodType,
+  const A extends RouteAnswer<NoInfer<R>>,
+>(
   app: HttpApp,
   ctx: RouteContext,
   contract: RouteContract<P, Q, B, R>,
-  handler: (request: RouteRequest<P, Q, B>) => Promise<RouteAnswer<R>>,
+  handler: (request: RouteRequest<P, Q, B>) => Promise<A>,
   options?: MountOptions,
 ): void;
-export function mountRoute<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType, R extends z.ZodType>(
+export function mountRoute<
+  P extends z.ZodType,
+  Q extends z.ZodType,
+  B extends z.ZodType,
+  R extends z.ZodType,
+  const A extends RouteAnswer<NoInfer<R>>,
+>(
   app: HttpApp,
   ctx: RouteContext,
   contract: RouteContract<P, Q, B, R>,
-  handler: (request: RouteRequest<P, Q, B>) => Promise<RouteAnswer<R>>,
+  handler: (request: RouteRequest<P, Q, B>) => Promise<A>,
   options: MountOptions = {},
 ): void {
   app.coverage.mount(contract);
