@@ -39,7 +39,8 @@ afterEach(async () => {
 });
 
 describe('against PyTorch', () => {
-  it.each(['tiny-tied', 'tiny-untied', 'tiny-llama3rope'])('continues as Transformers does: %s', async (name) => {
+  const families = ['tiny-tied', 'tiny-untied', 'tiny-llama3rope', 'tiny-mistral', 'tiny-qwen2', 'tiny-qwen3'];
+  it.each(families)('continues as Transformers does: %s', async (name) => {
     const { prompts, greedy: expected } = await readFixture<Greedy>(`${name}/expected.json`);
     const own = createSampler({ model: await loadModelFolder(fixturePath(name)) });
     const answers = await Promise.all(prompts.map((prompt) => own.generate({ prompt, ...greedy })));
