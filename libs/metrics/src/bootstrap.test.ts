@@ -12,7 +12,7 @@ import {
   upperBound,
 } from './bootstrap.ts';
 import { createRandom, gaussian } from './random.ts';
-import { mean, normalPpf, standardDeviation } from './stats.ts';
+import { mean, normalCdf, normalPpf, standardDeviation } from './stats.ts';
 
 /**
  * Largest difference to scipy's interval end that resampling explains: scipy's ends come from 200,000 resamples, ours
@@ -87,7 +87,9 @@ describe('bounds', () => {
 
   it('are wider for a small sample when asked', () => {
     const resamples = resampleMean(values.slice(0, 12));
-    expect(lowerBound(resamples, 0.05, { smallSample: true })).toBeLessThan(lowerBound(resamples, 0.05));
+    // The 5% quantile of Student's t with 11 degrees of freedom is -1.795885.
+    const level = normalCdf(-1.795885 * Math.sqrt(12 / 11));
+    expect(lowerBound(resamples, 0.05, { smallSample: true })).toBeCloseTo(lowerBound(resamples, level), 5);
   });
 
   it('collapse to the value when every group is the same', () => {

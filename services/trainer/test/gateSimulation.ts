@@ -3,7 +3,7 @@ import type { SpendingHistory } from '../src/domain/gateSpending.ts';
 import type { Scenario } from './gateEvidence.ts';
 import { drawComparisons, inputFor, shuffleSides } from './gateEvidence.ts';
 
-export const DAYS_PER_QUARTER = 90;
+const DAYS_PER_QUARTER = 90;
 
 /**
  * Upper limit for a count of `runs` independent events of probability at most `level`: the mean and 3.09 standard
