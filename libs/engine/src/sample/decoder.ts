@@ -197,8 +197,6 @@ export class Decoder {
     const create = (): Promise<InferenceSession> =>
       createSession(buildDecoderGraph(this.#config, this.#options.positions, withAdapters), {
         threads: this.#options.threads,
-        // Shapes change with every token: a plan per shape would only cost memory.
-        memoryPattern: false,
       });
     if (withAdapters) return (this.#adapterSession ??= create());
     return (this.#baseSession ??= create());
