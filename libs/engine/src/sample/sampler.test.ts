@@ -31,7 +31,7 @@ function otherAdapter(): LoraWeights {
 
 let sampler: Sampler;
 beforeEach(() => {
-  sampler = createSampler({ model, maxBatch: 4 });
+  sampler = createSampler({ model, maxBatch: 4, threads: 2 });
   sampler.addAdapter('tuned', adapter);
 });
 afterEach(async () => {
