@@ -95,7 +95,7 @@ function checkMessage(message: ChatCompletionRequest['messages'][number], index:
     throw refused(
       'unsupported_parameter',
       param,
-      `${param}: this model reads text only; ${String(part.type).slice(0, 50)} parts are not supported.`,
+      `${param}: this model reads text only; ${typeof part.type === 'string' ? part.type.slice(0, 50) : 'unknown'} parts are not supported.`,
     );
   });
 }
