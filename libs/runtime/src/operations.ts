@@ -1,10 +1,17 @@
 import { MAX_PAGE } from '@tuneloop/contracts/common';
 import { operationsRoutes } from '@tuneloop/contracts/operations';
+import type { ServiceName } from '@tuneloop/contracts/services';
+import type { Bus } from './bus/bus.ts';
 import { notFound } from './errors.ts';
 import type { HttpApp } from './http/app.ts';
-import { mountRoute } from './http/mountRoute.ts';
+import { mountRoute, type RouteContext } from './http/mountRoute.ts';
 import type { Tx } from './pg/database.ts';
-import type { ServiceContext } from './service.ts';
+
+/** What these routes need of a service. */
+interface OperationsContext extends RouteContext {
+  readonly name: ServiceName;
+  readonly bus: Bus;
+}
 
 interface OutboxLine {
   created_at: Date;
@@ -27,7 +34,7 @@ interface DeadLetterRow {
 }
 
 /** Timeline and dead letters: the same in every service. */
-export function mountOperations(app: HttpApp, ctx: ServiceContext): void {
+export function mountOperations(app: HttpApp, ctx: OperationsContext): void {
   const routes = operationsRoutes(ctx.name);
 
   mountRoute(app, ctx, routes.timeline, async ({ query, tx }) => {

@@ -3,21 +3,26 @@ import { idParams, uuid } from '../common.ts';
 import { defineRoute, SCOPES } from '../route.ts';
 import { projectChanged } from './events.ts';
 
+/** `valid: false` says nothing more: unknown, expired and revoked look alike from outside. */
 export const verifyKey = defineRoute({
   service: 'gateway',
   operationId: 'internal_verify_key',
   method: 'POST',
   path: '/internal/gateway/keys/verify',
-  summary: 'Whom an API key stands for; 401 when unknown, expired or revoked.',
+  summary: 'Whom an API key stands for.',
   scope: 'service',
   body: z.object({ key: z.string().max(200) }),
-  response: z.object({
-    key_id: z.string(),
-    project_id: uuid,
-    role: z.enum(['owner', 'engineer', 'reviewer', 'viewer']),
-    scopes: z.array(z.enum(SCOPES)),
-    expires_at: z.string().nullable(),
-  }),
+  response: z.discriminatedUnion('valid', [
+    z.object({ valid: z.literal(false) }),
+    z.object({
+      valid: z.literal(true),
+      project_id: uuid,
+      key_id: z.string().max(100),
+      scopes: z.array(z.enum(SCOPES)),
+      role: z.string().max(100).default(''),
+      expires_at: z.iso.datetime({ offset: true }).nullable().default(null),
+    }),
+  ]),
 });
 
 export const getProjectInternal = defineRoute({

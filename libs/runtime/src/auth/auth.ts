@@ -13,7 +13,7 @@ export interface Auth {
   /** For audit and provenance: `user:<id>`, `key:<id>`, `service:<name>`; a service passes on the one it acts for. */
   readonly actor: string;
   readonly scopes: readonly Scope[];
-  /** The person's role in the project (`owner`, `editor`, …), or the key's; empty for services. */
+  /** The person's role in the project (`owner`, `engineer`, `reviewer`, `viewer`), or the key's; empty for services. */
   readonly role: string;
   readonly kind: AuthKind;
 }
@@ -73,10 +73,8 @@ export function knownScopes(scopes: readonly string[]): Scope[] {
 export function scopesOfRole(role: string): readonly Scope[] {
   switch (role) {
     case 'owner':
-    case 'admin':
       return ['read', 'write', 'feedback', 'train', 'admin'];
-    case 'editor':
-    case 'member':
+    case 'engineer':
       return ['read', 'write', 'feedback', 'train'];
     case 'reviewer':
       return ['read', 'feedback'];

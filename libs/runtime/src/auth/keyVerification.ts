@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import type { ServiceName } from '@tuneloop/contracts/services';
-import { SCOPES } from '@tuneloop/contracts/route';
+import { verifyKey } from '@tuneloop/contracts/gateway/internal';
 import { request } from 'undici';
-import { z } from 'zod';
+import type { z } from 'zod';
 import { BoundedCache } from '../boundedCache.ts';
 import { AppError } from '../errors.ts';
 import { NO_PROJECT, unauthorized } from './auth.ts';
@@ -11,24 +11,7 @@ import { apiKeyId } from './apiKeys.ts';
 import type { SigningKey } from './keys.ts';
 import { signServiceToken } from './tokens.ts';
 
-/** Where the gateway answers for keys. Service scope; body {@link verifyKeyBody}, answer {@link verifyKeyResponse}. */
-export const VERIFY_KEY_PATH = '/internal/gateway/keys/verify';
-
-export const verifyKeyBody = z.object({ key: z.string().max(200) });
-
-/** `valid: false` says nothing more: unknown, expired and revoked look alike from outside. */
-export const verifyKeyResponse = z.discriminatedUnion('valid', [
-  z.object({ valid: z.literal(false) }),
-  z.object({
-    valid: z.literal(true),
-    project_id: z.uuid(),
-    key_id: z.string().max(100),
-    scopes: z.array(z.enum(SCOPES)),
-    role: z.string().max(100).default(''),
-    expires_at: z.iso.datetime({ offset: true }).nullable().default(null),
-  }),
-]);
-export type VerifiedKey = z.output<typeof verifyKeyResponse>;
+export type VerifiedKey = z.output<typeof verifyKey.response>;
 
 /** Looks a key up. The gateway has its own table; every other service asks the gateway. */
 export type KeyLookup = (key: string) => Promise<VerifiedKey>;
@@ -43,7 +26,7 @@ const MAX_ANSWER_BYTES = 64 * 1024;
 
 /** A lookup over HTTP at the gateway. */
 export function gatewayKeyLookup(gatewayUrl: string, key: SigningKey, service: ServiceName | 'serve'): KeyLookup {
-  const url = new URL(VERIFY_KEY_PATH, gatewayUrl);
+  const url = new URL(verifyKey.path, gatewayUrl);
   return async (apiKey) => {
     const token = await signServiceToken(key, { service, projectId: NO_PROJECT });
     const answer = await request(url, {
@@ -60,7 +43,7 @@ export function gatewayKeyLookup(gatewayUrl: string, key: SigningKey, service: S
     }
     const body: unknown = await answer.body.json();
     if (answer.statusCode !== 200) throw new Error(`the gateway answered ${answer.statusCode}`);
-    return verifyKeyResponse.parse(body);
+    return verifyKey.response.parse(body);
   };
 }
 

@@ -173,7 +173,7 @@ beforeAll(async () => {
     subject: 'u1',
     actor: 'user:u1',
     scopes: ['write'],
-    role: 'editor',
+    role: 'engineer',
     kind: 'user',
   });
 });

@@ -1,0 +1,123 @@
+import replyFrom from '@fastify/reply-from';
+import { fastifyPath, type RouteContract } from '@tuneloop/contracts/route';
+import type { ServiceName } from '@tuneloop/contracts/services';
+import type { Auth } from '@tuneloop/runtime/auth/auth';
+import { deriveSigningKey } from '@tuneloop/runtime/auth/keys';
+import { MAX_TOKEN_SECONDS, signGatewayToken } from '@tuneloop/runtime/auth/tokens';
+import { BoundedCache } from '@tuneloop/runtime/boundedCache';
+import { AppError } from '@tuneloop/runtime/errors';
+import type { HttpApp } from '@tuneloop/runtime/http/app';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { GatewayContext } from '../config.ts';
+
+const CONNECTIONS_PER_SERVICE = 128;
+/** Long enough for a slow generation and for an upload over a slow line. */
+const UPSTREAM_TIMEOUT_MS = 600_000;
+const MAX_CACHED_TOKENS = 5_000;
+/** Tokens are reused for less than they live, so that the last use is still well inside. */
+const TOKEN_REUSE_MS = (MAX_TOKEN_SECONDS * 1000) / 2;
+const RETRY_AFTER_SECONDS = 1;
+const UNAVAILABLE_CODES = new Set(['ECONNREFUSED', 'ECONNRESET', 'UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_SOCKET']);
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Who calls; set for proxied routes before the rate limit looks. */
+    caller?: Auth;
+  }
+}
+
+/**
+ * The public door: each public route of another service is passed on to it, body streamed and untouched, with the
+ * caller's credentials exchanged for a short-lived gateway token. What a service answers goes back as it is.
+ */
+export async function mountProxy(app: HttpApp, ctx: GatewayContext, routes: readonly RouteContract[]): Promise<void> {
+  const key = deriveSigningKey(ctx.base.TUNELOOP_SECRET, 'gateway');
+  const tokens = new BoundedCache<Promise<string>>(MAX_CACHED_TOKENS);
+
+  const tokenFor = (auth: Auth): Promise<string> => {
+    const cacheKey = `${auth.projectId} ${auth.actor} ${auth.role} ${auth.scopes.join(',')}`;
+    const cached = tokens.get(cacheKey);
+    if (cached) return cached;
+    const made = signGatewayToken(key, auth);
+    tokens.set(cacheKey, made, TOKEN_REUSE_MS);
+    return made;
+  };
+
+  await app.register(async (scope) => {
+    await scope.register(replyFrom, {
+      undici: {
+        connections: CONNECTIONS_PER_SERVICE,
+        pipelining: 1,
+        bodyTimeout: UPSTREAM_TIMEOUT_MS,
+        headersTimeout: UPSTREAM_TIMEOUT_MS,
+      },
+      disableRequestLogging: true,
+    });
+    // Bodies pass through as streams: nothing is parsed, copied or limited twice.
+    scope.removeAllContentTypeParsers();
+    scope.addContentTypeParser('*', (_request, payload, done) => done(null, payload));
+
+    for (const route of routes) {
+      if (route.service === 'gateway' || route.path.startsWith('/internal/')) continue;
+      scope.route({
+        method: route.method,
+        url: fastifyPath(route.path),
+        onRequest: async (request) => {
+          if (route.scope !== null) request.caller = await ctx.auth.authenticate(request.headers);
+        },
+        handler: async (request, reply) => {
+          const token = request.caller ? await tokenFor(request.caller) : undefined;
+          return forward(ctx, route.service, request, reply, token);
+        },
+      });
+    }
+  });
+}
+
+function forward(
+  ctx: GatewayContext,
+  service: ServiceName,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  token: string | undefined,
+): FastifyReply {
+  const base = ctx.base.SERVICE_URLS[service];
+  if (base === undefined) throw unavailable(service);
+  return reply.from(`${base}${request.url}`, {
+    // A retry is the client's to decide: it holds the Idempotency-Key.
+    retriesCount: 0,
+    rewriteRequestHeaders: (_request, headers) => {
+      const { apikey: _apikey, authorization: _authorization, ...rest } = headers;
+      return {
+        ...rest,
+        ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+        'x-request-id': request.id,
+      };
+    },
+    onError: (_reply, { error }) => {
+      const code = 'code' in error ? String(error.code) : '';
+      const failure = UNAVAILABLE_CODES.has(code) ? unavailable(service, error) : badGateway(service, error);
+      void reply.header('retry-after', RETRY_AFTER_SECONDS).send(failure);
+    },
+  });
+}
+
+function unavailable(service: ServiceName, cause?: unknown): AppError {
+  return new AppError({
+    code: 'gateway.service.unavailable',
+    status: 503,
+    message: `The ${service} service does not answer. Try again in a moment, with the same Idempotency-Key.`,
+    retry: true,
+    cause,
+  });
+}
+
+function badGateway(service: ServiceName, cause: unknown): AppError {
+  return new AppError({
+    code: 'gateway.service.broke_off',
+    status: 502,
+    message: `The ${service} service broke off. Try again, with the same Idempotency-Key.`,
+    retry: true,
+    cause,
+  });
+}
