@@ -48,10 +48,10 @@ export async function gradientError(spec: CheckSpec): Promise<number> {
   const grads = gradients(
     graph,
     loss,
-    names.map((n) => inputs[n] as Value),
+    names.map((n) => inputs[n]!),
   );
   graph.output('checked', value);
-  names.forEach((n, i) => graph.output(`d:${n}`, grads[i] as Value));
+  names.forEach((n, i) => graph.output(`d:${n}`, grads[i]!));
   const session = await createSession(graph, { threads: 1 });
   const feeds: Feeds = {};
   for (const [name, t] of Object.entries(spec.floats)) feeds[name] = floatTensor(t.data, t.dims);
@@ -60,12 +60,12 @@ export async function gradientError(spec: CheckSpec): Promise<number> {
   }
   const evaluate = async (): Promise<number> => {
     const y = floatOutput(await session.run(feeds, ['checked']), 'checked');
-    return y.reduce((total, v, i) => total + v * (cotangent[i] as number), 0);
+    return y.reduce((total, v, i) => total + v * cotangent[i]!, 0);
   };
   const outputs = await session.run(feeds);
   let worst = 0;
   for (const name of names) {
-    const data = (spec.floats[name] as { data: Float32Array }).data;
+    const data = spec.floats[name]!.data;
     const gradient = floatOutput(outputs, `d:${name}`);
     worst = Math.max(worst, await differenceError(data, gradient, evaluate));
   }
@@ -84,7 +84,7 @@ export async function differenceError(
   let error = 0;
   let norm = 0;
   for (let i = 0; i < data.length; i++) {
-    const x = data[i] as number;
+    const x = data[i]!;
     const at = async (offset: number): Promise<number> => {
       data[i] = x + offset;
       return evaluate();
@@ -92,7 +92,7 @@ export async function differenceError(
     const slope =
       (8 * ((await at(step)) - (await at(-step))) - (await at(2 * step)) + (await at(-2 * step))) / (12 * step);
     data[i] = x;
-    const g = gradient[i] as number;
+    const g = gradient[i]!;
     error += (slope - g) ** 2;
     norm += slope ** 2 + g ** 2;
   }

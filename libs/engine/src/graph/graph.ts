@@ -104,7 +104,7 @@ export class Graph {
 
   /** Adds a node with one output of shape `dims`. */
   node(op: string, inputs: readonly Value[], dims: readonly Dim[], options: NodeOptions = {}): Value {
-    return this.nodes(op, inputs, [dims], options)[0] as Value;
+    return this.nodes(op, inputs, [dims], options)[0]!;
   }
 
   /** Adds a node with several outputs, all of one element type. */

@@ -17,6 +17,12 @@ export function int64Tensor(data: BigInt64Array, dims: readonly number[]): OrtTe
   return new OrtTensor('int64', data, dims);
 }
 
+/** The values of a float tensor. @throws when it is of another type. */
+export function floatData(tensor: OrtTensor): Float32Array {
+  if (!(tensor.data instanceof Float32Array)) throw new Error(`the tensor is of type ${tensor.type}`);
+  return tensor.data;
+}
+
 /** Reads a float output. @throws when the output is absent or of another type. */
 export function floatOutput(outputs: Readonly<Record<string, OrtTensor>>, name: string): Float32Array {
   const data = outputs[name]?.data;

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { initLora } from '../adapters/lora.ts';
 import { differenceError, randomFloats, uniform } from '../graph/gradientCheck.ts';
-import { type Batch, assemble, pickWeights } from '../train/batch.ts';
+import { type Batch, assemble, type Pick, pickWeights } from '../train/batch.ts';
 import { createExecutor } from '../train/executor.ts';
 import { createScorer } from '../train/scorer.ts';
 import { LORA_TARGETS, type LoraWeights, type ModelConfig, type WeightMap } from '../types.ts';
@@ -39,9 +39,10 @@ function randomWeights(of: ModelConfig, seed: number): WeightMap {
   return new Map(entries);
 }
 
+const pick = (column: number, label: number, weight: number): Pick => ({ column, label, weight, slot: 0 });
+
 /** Two rows of unequal length, one of them with two texts; `weights` sum to 1. */
 function feeds(): Batch['feeds'] {
-  const pick = (column: number, label: number, weight: number) => ({ column, label, weight, slot: 0 });
   const batch = assemble([
     { segments: [{ ids: [1, 2, 3] }, { ids: [4, 5] }], picks: [pick(0, 2, 0.2), pick(1, 3, 0.3), pick(3, 5, 0.1)] },
     { segments: [{ ids: [6, 7, 8, 0] }], picks: [pick(2, 0, 0.4)] },
@@ -62,7 +63,7 @@ async function worstGradientError(lora?: LoraWeights): Promise<number> {
   await executor.gradientPass(inputs);
   let worst = 0;
   for (const [i, parameter] of executor.parameters.entries()) {
-    const gradient = (executor.gradients[i] as Float32Array).slice();
+    const gradient = executor.gradients[i]!.slice();
     const evaluate = async (): Promise<number> => (await executor.lossPass(inputs)).loss;
     worst = Math.max(worst, await differenceError(parameter.data, gradient, evaluate));
   }
@@ -105,7 +106,7 @@ test('log-probabilities do not depend on what else is in the batch', async () =>
   const alone = await scorer.logProbs([short]);
   await scorer.close();
   expect(together[1]?.length).toBe(2);
-  together[1]?.forEach((value, i) => expect(value).toBeCloseTo(alone[0]?.[i] as number, 5));
+  together[1]?.forEach((value, i) => expect(value).toBeCloseTo(alone[0]![i]!, 5));
 });
 
 test('rotary scalings', () => {
@@ -116,8 +117,8 @@ test('rotary scalings', () => {
   const llama3 = inverseFrequencies({ ...config, headDim: 8, ropeScaling: scaling });
   const unscaled = inverseFrequencies({ ...config, headDim: 8 });
   // 16 positions turn by 16 f / 2 pi: 2.5, 0.8, 0.25 and 0.08 times, so the first is blended and the others stretched.
-  expect(llama3[0]).toBeCloseTo((unscaled[0] as number) * (0.51549 + 0.48451 / 8), 4);
-  expect([...llama3.slice(1)]).toEqual([...unscaled.slice(1)].map((f) => f / 8));
+  expect(llama3[0]).toBeCloseTo(unscaled[0]! * (0.51549 + 0.48451 / 8), 4);
+  expect(Array.from(llama3.subarray(1))).toEqual(Array.from(unscaled.subarray(1), (f) => f / 8));
 });
 
 test('fresh weights: same seed, same bytes; norms one, biases zero', () => {

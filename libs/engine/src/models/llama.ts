@@ -46,22 +46,19 @@ export function moduleName(layer: number, target: LoraTarget): string {
 
 /** `[out, in]` of a projection. */
 export function projectionShape(config: ModelConfig, target: LoraTarget): readonly [number, number] {
+  const { hiddenSize, intermediateSize } = config;
   const q = config.numHeads * config.headDim;
   const kv = config.numKvHeads * config.headDim;
-  switch (target) {
-    case 'q_proj':
-      return [q, config.hiddenSize];
-    case 'k_proj':
-    case 'v_proj':
-      return [kv, config.hiddenSize];
-    case 'o_proj':
-      return [config.hiddenSize, q];
-    case 'gate_proj':
-    case 'up_proj':
-      return [config.intermediateSize, config.hiddenSize];
-    case 'down_proj':
-      return [config.hiddenSize, config.intermediateSize];
-  }
+  const shapes: Record<LoraTarget, readonly [number, number]> = {
+    q_proj: [q, hiddenSize],
+    k_proj: [kv, hiddenSize],
+    v_proj: [kv, hiddenSize],
+    o_proj: [hiddenSize, q],
+    gate_proj: [intermediateSize, hiddenSize],
+    up_proj: [intermediateSize, hiddenSize],
+    down_proj: [hiddenSize, intermediateSize],
+  };
+  return shapes[target];
 }
 
 /** Every weight of the architecture with its shape, in the order of Transformers' modules. */
@@ -222,7 +219,7 @@ export function attend(model: LlamaValues, qkv: QueryKeyValue, mask: Value, toke
   const group = config.numHeads / kvHeads;
   const [batch, seq] = qkv.q.dims as [Dim, Dim];
   const split = (x: Value): Value =>
-    transpose(graph, reshape(graph, x, [batch, x.dims[1] as Dim, kvHeads, headDim]), [0, 2, 1, 3]);
+    transpose(graph, reshape(graph, x, [batch, x.dims[1]!, kvHeads, headDim]), [0, 2, 1, 3]);
   const k = split(qkv.k);
   const v = split(qkv.v);
   const width = config.numHeads * headDim;

@@ -22,7 +22,7 @@ export function inverseFrequencies(config: ModelConfig): Float64Array {
 export function ropeAngles(config: ModelConfig, positions: number): { cos: Float32Array; sin: Float32Array } {
   const frequencies = inverseFrequencies(config);
   const half = frequencies.length;
-  const angle = (i: number): number => Math.floor(i / half) * (frequencies[i % half] as number);
+  const angle = (i: number): number => Math.floor(i / half) * frequencies[i % half]!;
   return {
     cos: Float32Array.from({ length: positions * half }, (_, i) => Math.cos(angle(i))),
     sin: Float32Array.from({ length: positions * half }, (_, i) => Math.sin(angle(i))),

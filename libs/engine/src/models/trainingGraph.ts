@@ -134,7 +134,7 @@ export function trainingGraph(spec: TrainingGraphSpec): TrainingGraph {
   const parameters = trained.map((v) => v.name);
   if (spec.forwardOnly === true) return { graph, parameters };
   gradients(graph, loss, trained).forEach((gradient, i) => {
-    graph.output(gradientName(parameters[i] as string), gradient);
+    graph.output(gradientName(parameters[i]!), gradient);
   });
   return { graph, parameters };
 }

@@ -26,7 +26,7 @@ export function globalNorm(gradients: readonly Float32Array[]): number {
   let total = 0;
   for (const gradient of gradients) {
     let squares = 0;
-    for (let i = 0; i < gradient.length; i++) squares += (gradient[i] as number) * (gradient[i] as number);
+    for (let i = 0; i < gradient.length; i++) squares += gradient[i]! * gradient[i]!;
     total += squares;
   }
   return Math.sqrt(total);
@@ -58,17 +58,17 @@ export class AdamW {
     const stepSize = learningRate / (1 - beta1 ** step);
     const rootCorrection = Math.sqrt(1 - beta2 ** step);
     this.parameters.forEach((parameter, k) => {
-      const gradient = gradients[k] as Float32Array;
-      const { m, v } = this.moments[k] as Moments;
+      const gradient = gradients[k]!;
+      const { m, v } = this.moments[k]!;
       const { data } = parameter;
       const keep = parameter.dims.length > 1 ? 1 - learningRate * weightDecay : 1;
       for (let i = 0; i < data.length; i++) {
-        const g = (gradient[i] as number) * factor;
-        const mean = beta1 * (m[i] as number) + (1 - beta1) * g;
-        const square = beta2 * (v[i] as number) + (1 - beta2) * g * g;
+        const g = gradient[i]! * factor;
+        const mean = beta1 * m[i]! + (1 - beta1) * g;
+        const square = beta2 * v[i]! + (1 - beta2) * g * g;
         m[i] = mean;
         v[i] = square;
-        data[i] = (data[i] as number) * keep - (stepSize * mean) / (Math.sqrt(square) / rootCorrection + eps);
+        data[i] = data[i]! * keep - (stepSize * mean) / (Math.sqrt(square) / rootCorrection + eps);
       }
     });
   }

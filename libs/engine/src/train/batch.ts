@@ -69,7 +69,7 @@ export function assemble(rows: readonly Row[], chunks = 1): Batch {
       firstPositions.push(first);
       const start = column;
       for (let t = 0; t < segment.ids.length; t++, column++) {
-        ids[r * seq + column] = BigInt(segment.ids[t] as number);
+        ids[r * seq + column] = BigInt(segment.ids[t]!);
         positions[r * seq + column] = BigInt(first + t);
         const line = (r * seq + column) * seq;
         mask.fill(0, line + start, line + column + 1);

@@ -4,7 +4,7 @@
  */
 import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
 import { EngineError } from '../errors.ts';
-import { createSession, type Feeds, floatOutput, floatTensor } from '../graph/session.ts';
+import { createSession, type Feeds, floatData, floatOutput, floatTensor } from '../graph/session.ts';
 import { type AdapterShape, LORA_SCALE, loraAName, loraBName, weightShapes } from '../models/llama.ts';
 import {
   gradientName,
@@ -95,12 +95,12 @@ class WholeGraphExecutor implements Executor {
     this.chunks = chunksOf(options);
     this.#constant = { ...weightFeeds(model), ...(lora === undefined ? {} : adapterFeeds(lora)) };
     this.parameters = names.map((name) => {
-      const tensor = this.#constant[name] as OrtTensor;
-      return { name, dims: tensor.dims, data: tensor.data as Float32Array };
+      const tensor = this.#constant[name]!;
+      return { name, dims: tensor.dims, data: floatData(tensor) };
     });
     this.gradients = this.parameters.map((p) => new Float32Array(p.data.length));
     this.#gradientFetches = Object.fromEntries(
-      this.parameters.map((p, i) => [gradientName(p.name), floatTensor(this.gradients[i] as Float32Array, p.dims)]),
+      this.parameters.map((p, i) => [gradientName(p.name), floatTensor(this.gradients[i]!, p.dims)]),
     );
     this.#passOutputs = loss.kind === 'dpo' ? [OUTPUT.loss, OUTPUT.margins] : [OUTPUT.loss];
   }
@@ -126,7 +126,7 @@ class WholeGraphExecutor implements Executor {
 }
 
 function readPass(outputs: Readonly<Record<string, OrtTensor>>): PassResult {
-  const loss = floatOutput(outputs, OUTPUT.loss)[0] as number;
+  const loss = floatOutput(outputs, OUTPUT.loss)[0]!;
   return outputs[OUTPUT.margins] === undefined ? { loss } : { loss, margins: floatOutput(outputs, OUTPUT.margins) };
 }
 

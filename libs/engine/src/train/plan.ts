@@ -21,8 +21,8 @@ const OPEN_ROWS = 16;
 function shuffle<T>(items: T[], random: () => number): T[] {
   for (let i = items.length - 1; i > 0; i--) {
     const j = Math.floor(random() * (i + 1));
-    const item = items[i] as T;
-    items[i] = items[j] as T;
+    const item = items[i]!;
+    items[i] = items[j]!;
     items[j] = item;
   }
   return items;
@@ -33,7 +33,7 @@ function packRows(order: readonly number[], lengths: ArrayLike<number>, limit: n
   const rows: number[][] = [];
   const open: { row: number[]; room: number }[] = [];
   for (const index of order) {
-    const length = lengths[index] as number;
+    const length = lengths[index]!;
     let best: { row: number[]; room: number } | undefined;
     for (const candidate of open) {
       if (candidate.room >= length && (best === undefined || candidate.room < best.room)) best = candidate;
@@ -62,7 +62,7 @@ export function planEpoch(options: PlanOptions, epoch: number): PlannedBatch[] {
     random,
   );
   const rows = options.packTo === undefined ? order.map((index) => [index]) : packRows(order, lengths, options.packTo);
-  const total = (row: readonly number[]): number => row.reduce((n, i) => n + (lengths[i] as number), 0);
+  const total = (row: readonly number[]): number => row.reduce((n, i) => n + lengths[i]!, 0);
   const batches: number[][][] = [];
   for (let start = 0; start < rows.length; start += batchSize * WINDOW_BATCHES) {
     const window = rows.slice(start, start + batchSize * WINDOW_BATCHES).toSorted((a, b) => total(a) - total(b));

@@ -56,11 +56,13 @@ async function peftTensors(file: string): Promise<WeightMap> {
   );
 }
 
+const total = (values: Float32Array): number => values.reduce((a, b) => a + b, 0);
+
 function expectAll(executor: Executor, values: readonly Float32Array[], expected: WeightMap): void {
   expect(executor.parameters.map((p) => p.name).toSorted()).toEqual([...expected.keys()].toSorted());
   executor.parameters.forEach((parameter, i) => {
-    const error = relativeError(values[i] as Float32Array, expected.get(parameter.name)?.data ?? []);
-    expect(error, parameter.name).toBeLessThan(TOLERANCE);
+    const error = relativeError(values[i]!, expected.get(parameter.name)?.data ?? []);
+    expect({ name: parameter.name, close: error < TOLERANCE, error }).toMatchObject({ close: true });
   });
 }
 
@@ -73,7 +75,7 @@ describe.each(['tiny-tied', 'tiny-untied', 'tiny-llama3rope'])('%s', (name) => {
     const scorer = await createScorer({ model });
     const logProbs = await scorer.scoreRows(rowsOf(batch, () => 0));
     await scorer.close();
-    const targets = batch.labels.flat().flatMap((label, i) => (label === -100 ? [] : [losses[i] as number]));
+    const targets = batch.labels.flat().flatMap((label, i) => (label === -100 ? [] : [losses[i]!]));
     expect(targets.length).toBeGreaterThan(10);
     expect(
       relativeError(
@@ -141,17 +143,14 @@ describe('gradients and steps on tiny-tied', () => {
       rejected: PaddedBatch;
       cases: Record<string, Case>;
     }>('dpo_expected.json');
-    const expected = fixture.cases[name] as Case;
+    const expected = fixture.cases[name]!;
     const chosen = rowsOf(fixture.chosen, (r) => 2 * r);
     const rejected = rowsOf(fixture.rejected, (r) => 2 * r + 1);
     const scorer = await createScorer({ model });
-    const total = (values: Float32Array): number => values.reduce((a, b) => a + b, 0);
     const reference = await scorer.scoreRows([...chosen, ...rejected]);
     await scorer.close();
     const pairs = chosen.length;
-    const difference = chosen.map(
-      (_, i) => total(reference[i] as Float32Array) - total(reference[pairs + i] as Float32Array),
-    );
+    const difference = chosen.map((_, i) => total(reference[i]!) - total(reference[pairs + i]!));
     const chosenTokens = chosen.reduce((n, row) => n + row.picks.length, 0);
     const executor = await executorFor(
       {
@@ -170,7 +169,7 @@ describe('gradients and steps on tiny-tied', () => {
       [INPUT.pairWeights]: floatTensor(new Float32Array(pairs).fill(1 / pairs), [pairs, 1]),
     });
     expect(result.loss).toBeCloseTo(expected.loss, 4);
-    const margins = expected.chosen_rewards.map((c, i) => c - (expected.rejected_rewards[i] as number));
+    const margins = expected.chosen_rewards.map((c, i) => c - expected.rejected_rewards[i]!);
     expect(relativeError(result.margins ?? [], margins)).toBeLessThan(TOLERANCE);
     expectAll(executor, executor.gradients, await peftTensors(`dpo_${name}.safetensors`));
     await executor.close();
@@ -204,12 +203,12 @@ describe('gradients and steps on tiny-tied', () => {
       finalRatio: 0,
     };
     for (let step = 0; step < fixture.steps; step++) {
-      const { loss } = await executor.gradientPass(sftFeeds(fixture.batches[step % 2] as PaddedBatch));
+      const { loss } = await executor.gradientPass(sftFeeds(fixture.batches[step % 2]!));
       const norm = globalNorm(executor.gradients);
       const rate = fixture.lr * rateAt(schedule, step);
-      expect(rate).toBeCloseTo(fixture.rates[step] as number, 8);
-      expect(loss).toBeCloseTo(fixture.losses[step] as number, 4);
-      expect(norm / (fixture.grad_norms[step] as number)).toBeCloseTo(1, 4);
+      expect(rate).toBeCloseTo(fixture.rates[step]!, 8);
+      expect(loss).toBeCloseTo(fixture.losses[step]!, 4);
+      expect(norm / fixture.grad_norms[step]!).toBeCloseTo(1, 4);
       optimizer.update(executor.gradients, step + 1, rate, clipFactor(norm, fixture.max_norm));
     }
     expectAll(

@@ -26,18 +26,18 @@ function requestRow(request: ScoreRequest, maxPositions: number): Row {
     throw new EngineError('engine.score.bad_request', `from must be an integer of at least 1, found ${from}`);
   }
   const picks = [];
-  for (let t = from; t < ids.length; t++) picks.push({ column: t - 1, label: ids[t] as number, weight: 1, slot: 0 });
+  for (let t = from; t < ids.length; t++) picks.push({ column: t - 1, label: ids[t]!, weight: 1, slot: 0 });
   return { segments: [{ ids }], picks };
 }
 
 /** Sorts rows by length and cuts them into batches of at most `batchTokens` padded tokens; longer rows go alone. */
 function batchRows(rows: readonly Row[], batchTokens: number): number[][] {
   const order = rows.flatMap((row, i) => (row.picks.length > 0 ? [i] : []));
-  order.sort((a, b) => rowLength(rows[a] as Row) - rowLength(rows[b] as Row) || a - b);
+  order.sort((a, b) => rowLength(rows[a]!) - rowLength(rows[b]!) || a - b);
   const batches: number[][] = [];
   let current: number[] = [];
   for (const index of order) {
-    if (current.length > 0 && (current.length + 1) * rowLength(rows[index] as Row) > batchTokens) {
+    if (current.length > 0 && (current.length + 1) * rowLength(rows[index]!) > batchTokens) {
       batches.push(current);
       current = [];
     }
@@ -92,14 +92,14 @@ class OnnxScorer implements RowScorer {
     for (const batch of batchRows(rows, this.#batchTokens)) {
       options.signal?.throwIfAborted();
       const { feeds } = assemble(
-        batch.map((i) => rows[i] as Row),
+        batch.map((i) => rows[i]!),
         this.#chunks,
       );
       const outputs = await session.run({ ...constant, ...feeds });
       const values = floatOutput(outputs, OUTPUT.logProbs);
       let offset = 0;
       for (const i of batch) {
-        const result = results[i] as Float32Array;
+        const result = results[i]!;
         result.set(values.subarray(offset, offset + result.length));
         offset += result.length;
       }

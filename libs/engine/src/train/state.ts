@@ -66,9 +66,10 @@ export function encodeState(
   return Buffer.concat([MAGIC, length, json, ...bodies]);
 }
 
+const bad = (why: string): EngineError => new EngineError('engine.train.bad_state', `cannot resume: ${why}`);
+
 /** Reads a state into the optimiser. @throws EngineError `engine.train.bad_state`, leaving the optimiser untouched. */
 export function restoreState(bytes: Uint8Array, print: string, optimizer: AdamW): SavedState {
-  const bad = (why: string): EngineError => new EngineError('engine.train.bad_state', `cannot resume: ${why}`);
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const start = MAGIC.length + 4;
   if (buffer.length < start || !buffer.subarray(0, MAGIC.length).equals(MAGIC)) throw bad('not a training state');

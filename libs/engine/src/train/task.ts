@@ -29,7 +29,7 @@ export function sftTask(data: readonly SftExample[], hyper: TrainingHyper): Task
       throw new EngineError('engine.train.bad_example', `example ${i} has not one loss weight for each token`);
     }
     let share = 0;
-    for (let t = 1; t < (lengths[i] as number); t++) share += e.lossWeights[t] as number;
+    for (let t = 1; t < lengths[i]!; t++) share += e.lossWeights[t]!;
     return share;
   });
   if (!shares.some((s) => s > 0))
@@ -39,12 +39,12 @@ export function sftTask(data: readonly SftExample[], hyper: TrainingHyper): Task
     const picks: Pick[] = [];
     let start = 0;
     for (const index of indices) {
-      const { ids, lossWeights } = data[index] as SftExample;
-      const length = lengths[index] as number;
+      const { ids, lossWeights } = data[index]!;
+      const length = lengths[index]!;
       segments.push({ ids: length < ids.length ? ids.slice(0, length) : ids });
       for (let t = 1; t < length; t++) {
-        const weight = lossWeights[t] as number;
-        if (weight !== 0) picks.push({ column: start + t - 1, label: ids[t] as number, weight, slot: 0 });
+        const weight = lossWeights[t]!;
+        if (weight !== 0) picks.push({ column: start + t - 1, label: ids[t]!, weight, slot: 0 });
       }
       start += length;
     }
@@ -77,7 +77,7 @@ export function pairRow(example: DpoExample, pair: number): Row {
   [example.chosen, example.rejected].forEach((ids, side) => {
     for (let t = 0; t < ids.length; t++) {
       const column = t === 0 ? example.prompt.length - 1 : start + t - 1;
-      picks.push({ column, label: ids[t] as number, weight: 1, slot: 2 * pair + side });
+      picks.push({ column, label: ids[t]!, weight: 1, slot: 2 * pair + side });
     }
     start += ids.length;
   });
@@ -135,10 +135,10 @@ export function dpoTask(data: readonly DpoExample[], loss: LossSpec, reference: 
     },
     pass(batch, divisor, chunks) {
       const indices = batch.flat();
-      const rows = indices.map((index, pair) => pairRow(data[index] as DpoExample, pair));
+      const rows = indices.map((index, pair) => pairRow(data[index]!, pair));
       const pass = assemble(rows, chunks);
       const pairs = [indices.length, 1];
-      const references = Float32Array.from(indices, (index) => reference[index] as number);
+      const references = Float32Array.from(indices, (index) => reference[index]!);
       return {
         tokens: pass.tokens,
         feeds: {

@@ -17,7 +17,8 @@ import {
 } from '../types.ts';
 import { createScorer } from './scorer.ts';
 import { pairRow } from './task.ts';
-import { createTrainer, TrainingCancelled } from './trainer.ts';
+import { createTrainer } from './trainer.ts';
+import { TrainingCancelled } from './trainingCancelled.ts';
 
 const config: ModelConfig = {
   hiddenSize: 16,
@@ -137,7 +138,7 @@ describe('rows', () => {
     examples.forEach((_, i) => {
       const expected = [...(apart[2 * i] ?? []), ...(apart[2 * i + 1] ?? [])];
       expect(shared[i]?.length).toBe(expected.length);
-      shared[i]?.forEach((value, t) => expect(value).toBeCloseTo(expected[t] as number, 4));
+      shared[i]?.forEach((value, t) => expect(value).toBeCloseTo(expected[t]!, 4));
     });
   });
 
@@ -153,8 +154,8 @@ describe('rows', () => {
     }
     expect(steps).toHaveLength(3);
     for (const step of steps) {
-      expect(step.loss).toBeCloseTo(steps[0]?.loss as number, 4);
-      expect(step.gradNorm).toBeCloseTo(steps[0]?.gradNorm as number, 4);
+      expect(step.loss).toBeCloseTo(steps[0]!.loss, 4);
+      expect(step.gradNorm).toBeCloseTo(steps[0]!.gradNorm, 4);
     }
   });
 
@@ -187,7 +188,7 @@ describe('the same bytes', () => {
     expect(states.size).toBe(whole.steps);
     await fc.assert(
       fc.asyncProperty(fc.integer({ min: 1, max: whole.steps }), async (step) => {
-        const resumed = await train({ ...options(), resumeFrom: states.get(step) as Uint8Array });
+        const resumed = await train({ ...options(), resumeFrom: states.get(step)! });
         expect(bytesOf(resumed)).toBe(bytesOf(whole));
         expect([resumed.steps, resumed.firstLoss, resumed.lastLoss]).toEqual([
           whole.steps,
@@ -218,14 +219,19 @@ describe('the same bytes', () => {
       await expect(trainer.run()).rejects.toBeInstanceOf(TrainingCancelled);
       expect(steps).toBe(last);
       expect(states).toHaveLength(1);
-      expect(bytesOf(await train(dpo({ resumeFrom: states[0] as Uint8Array })))).toBe(whole);
+      expect(bytesOf(await train(dpo({ resumeFrom: states[0]! })))).toBe(whole);
     }
+  });
+
+  test('cancelled while the reference is computed: nothing to save', async () => {
+    const options = dpo({ signal: AbortSignal.abort() });
+    await expect(createTrainer(options)).rejects.toMatchObject({ code: 'engine.train.cancelled', step: 0 });
   });
 
   test('a state of another run, or a damaged one, is refused', async () => {
     const states: Uint8Array[] = [];
     await train(dpo({ checkpoint: { everySteps: 1, save: async (state) => void states.push(state) } }));
-    const state = states[0] as Uint8Array;
+    const state = states[0]!;
     const refused = { code: 'engine.train.bad_state' };
     await expect(createTrainer(dpo({ resumeFrom: state, data: pairs(13) }))).rejects.toMatchObject(refused);
     await expect(createTrainer(dpo({ resumeFrom: state.slice(0, -4) }))).rejects.toMatchObject(refused);

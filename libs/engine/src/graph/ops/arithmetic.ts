@@ -15,9 +15,9 @@ export function broadcastDims(a: readonly Dim[], b: readonly Dim[]): Dim[] {
 
 /** A contribution that is computed on its own and added to the running sum. */
 export function added(graph: Graph, make: () => Value): Contribution {
-  return (sum) => {
+  return (running) => {
     const value = make();
-    return sum === undefined ? value : graph.node('Add', [sum, value], sum.dims);
+    return running === undefined ? value : graph.node('Add', [running, value], running.dims);
   };
 }
 

@@ -1,5 +1,5 @@
 /** Matrix products. */
-import { type Contribution, type Dim, float, type Graph, int, type Value } from '../graph.ts';
+import { type Contribution, float, type Graph, int, type Value } from '../graph.ts';
 import { MICROSOFT_DOMAIN } from '../onnx.ts';
 import { added, unbroadcast } from './arithmetic.ts';
 
@@ -11,8 +11,8 @@ export interface GemmOptions {
 }
 
 function gemmNode(graph: Graph, a: Value, b: Value, options: GemmOptions): Value {
-  const m = (options.transA ? a.dims[1] : a.dims[0]) as Dim;
-  const n = (options.transB ? b.dims[0] : b.dims[1]) as Dim;
+  const m = (options.transA ? a.dims[1] : a.dims[0])!;
+  const n = (options.transB ? b.dims[0] : b.dims[1])!;
   const inputs = options.c === undefined ? [a, b] : [a, b, options.c];
   return graph.node('Gemm', inputs, [m, n], {
     attributes: { transA: int(options.transA ? 1 : 0), transB: int(options.transB ? 1 : 0) },
@@ -36,7 +36,7 @@ export function gemm(graph: Graph, a: Value, b: Value, options: GemmOptions = {}
   return graph.record(inputs, y, (dy) => [
     ta ? product(graph, b, dy, tb, true) : product(graph, dy, b, false, !tb),
     tb ? product(graph, dy, a, true, ta) : product(graph, a, dy, !ta, false),
-    added(graph, () => unbroadcast(graph, dy, (options.c as Value).dims)),
+    added(graph, () => unbroadcast(graph, dy, options.c!.dims)),
   ]);
 }
 
@@ -48,8 +48,8 @@ export function batchedProduct(
   options: { readonly transA?: boolean; readonly transB?: boolean; readonly alpha?: number } = {},
 ): Value {
   const rank = a.dims.length;
-  const m = (options.transA ? a.dims[rank - 1] : a.dims[rank - 2]) as Dim;
-  const n = (options.transB ? b.dims[rank - 2] : b.dims[rank - 1]) as Dim;
+  const m = (options.transA ? a.dims[rank - 1] : a.dims[rank - 2])!;
+  const n = (options.transB ? b.dims[rank - 2] : b.dims[rank - 1])!;
   return graph.node('FusedMatMul', [a, b], [...a.dims.slice(0, -2), m, n], {
     domain: MICROSOFT_DOMAIN,
     attributes: {

@@ -5,7 +5,7 @@ import { shapeOf } from './shape.ts';
 
 /** `base` with `rows` added at row numbers `index: [n]`; a row number may repeat. */
 function addRows(graph: Graph, base: Value, index: Value, rows: Value): Value {
-  const column = graph.node('Unsqueeze', [index, graph.int64s([1])], [index.dims[0] as Dim, 1], { type: 'int64' });
+  const column = graph.node('Unsqueeze', [index, graph.int64s([1])], [index.dims[0]!, 1], { type: 'int64' });
   return graph.node('ScatterND', [base, column, rows], base.dims, {
     attributes: { reduction: { kind: 'string', value: 'add' } },
   });
@@ -13,7 +13,7 @@ function addRows(graph: Graph, base: Value, index: Value, rows: Value): Value {
 
 /** Rows of `table: [rows, d]` at `index: int64 [n]`, as `[n, d]`. */
 export function rowsAt(graph: Graph, table: Value, index: Value): Value {
-  const dims: Dim[] = [index.dims[0] as Dim, ...table.dims.slice(1)];
+  const dims: Dim[] = [index.dims[0]!, ...table.dims.slice(1)];
   const y = graph.node('Gather', [table, index], dims, { attributes: { axis: int(0) } });
   return graph.record([table], y, (dy) => [
     (sum) => {
@@ -31,8 +31,8 @@ export function rowsAt(graph: Graph, table: Value, index: Value): Value {
  * at the labels. So no one-hot matrix and no gradient of shape [n, vocab] is ever made.
  */
 export function labelLogProbs(graph: Graph, hidden: Value, table: Value, labels: Value): Value {
-  const n = hidden.dims[0] as Dim;
-  const vocab = table.dims[0] as Dim;
+  const n = hidden.dims[0]!;
+  const vocab = table.dims[0]!;
   const logits = graph.node('Gemm', [hidden, table], [n, vocab], { attributes: { transB: int(1) } });
   const logSoftmax = graph.node('LogSoftmax', [logits], [n, vocab], { attributes: { axis: int(-1) } });
   const column = graph.node('Unsqueeze', [labels, graph.int64s([1])], [n, 1], { type: 'int64' });
@@ -92,9 +92,9 @@ export function chunkedLabelLogProbs(
   const directions: Value[] = [];
   let turn: Value | undefined;
   parts.forEach((part, i) => {
-    const label = labelParts[i] as Value;
-    const m = rows[i] as Dim;
-    const vocab = table.dims[0] as Dim;
+    const label = labelParts[i]!;
+    const m = rows[i]!;
+    const vocab = table.dims[0]!;
     const inputs = turn === undefined ? [part, table] : [part, table, turn];
     const logits = graph.node('Gemm', inputs, [m, vocab], { attributes: { transB: int(1) } });
     const logSoftmax = graph.node('LogSoftmax', [logits], [m, vocab], { attributes: { axis: int(-1) } });

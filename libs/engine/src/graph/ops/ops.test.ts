@@ -20,7 +20,7 @@ interface Case {
   readonly build: (graph: Graph, v: Record<string, Value>) => Value;
 }
 
-const at = (v: Record<string, Value>, name: string): Value => v[name] as Value;
+const at = (v: Record<string, Value>, name: string): Value => v[name]!;
 
 const cases: Case[] = [
   { name: 'add, broadcast', shapes: { a: [2, 3, 4], b: [3, 1] }, build: (g, v) => add(g, at(v, 'a'), at(v, 'b')) },
@@ -144,7 +144,7 @@ test('chunked label log-probabilities: the same values and gradient as in one pi
   });
   await session.release();
   const whole = floatOutput(outputs, 'whole');
-  floatOutput(outputs, 'parts').forEach((value, i) => expect(value).toBeCloseTo(whole[i] as number, 6));
+  floatOutput(outputs, 'parts').forEach((value, i) => expect(value).toBeCloseTo(whole[i]!, 6));
 });
 
 type Step = (g: Graph, x: Value, y: Value) => Value;
@@ -176,8 +176,8 @@ test('random graphs: gradient against central differences', async () => {
         build: (g, v) => {
           const values = [at(v, 'a'), at(v, 'b')];
           for (const [op, i, j] of picks) {
-            const step = steps[op % steps.length] as Step;
-            values.push(step(g, values[i % values.length] as Value, values[j % values.length] as Value));
+            const step = steps[op % steps.length]!;
+            values.push(step(g, values[i % values.length]!, values[j % values.length]!));
           }
           // Every value is used, so that each input has a gradient and many have several uses.
           return values.reduce((x, y) => add(g, scale(g, x, 0.5), scale(g, y, 0.5)));

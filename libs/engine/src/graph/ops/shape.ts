@@ -40,7 +40,7 @@ export function transpose(graph: Graph, x: Value, order: readonly number[]): Val
   const y = graph.node(
     'Transpose',
     [x],
-    order.map((i) => x.dims[i] as Dim),
+    order.map((i) => x.dims[i]!),
     { attributes: { perm: ints(order) } },
   );
   return graph.record([x], y, (dy) => [

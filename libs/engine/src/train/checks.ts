@@ -1,0 +1,39 @@
+/** Refusals by name, before anything is compiled. */
+import { EngineError } from '../errors.ts';
+import type { TokenIds, TrainerOptions, TrainingHyper } from '../types.ts';
+
+/** @throws EngineError `engine.train.too_long` or `engine.train.bad_hyper` */
+export function checkHyper(hyper: TrainingHyper, maxPositions: number): void {
+  if (hyper.maxLength > maxPositions) {
+    throw new EngineError(
+      'engine.train.too_long',
+      `a length of ${hyper.maxLength} exceeds the model's ${maxPositions} positions`,
+    );
+  }
+  const whole = { epochs: hyper.epochs, batchSize: hyper.batchSize, maxLength: hyper.maxLength };
+  for (const [name, value] of Object.entries({ ...whole, gradientAccumulation: hyper.gradientAccumulation ?? 1 })) {
+    if (!Number.isInteger(value) || value < 1) {
+      throw new EngineError('engine.train.bad_hyper', `${name} must be an integer of at least 1, found ${value}`);
+    }
+  }
+  if (!(hyper.learningRate >= 0)) {
+    throw new EngineError('engine.train.bad_hyper', `learningRate must not be negative, found ${hyper.learningRate}`);
+  }
+}
+
+/** Ids outside the vocabulary would fail inside the graph without a name. @throws EngineError `engine.train.bad_token` */
+export function checkTokens(options: TrainerOptions): void {
+  const { vocabSize } = options.model.config;
+  const arrays: TokenIds[] =
+    options.task === 'sft'
+      ? options.data.map((e) => e.ids)
+      : options.data.flatMap((e) => [e.prompt, e.chosen, e.rejected]);
+  for (const ids of arrays) {
+    for (let t = 0; t < ids.length; t++) {
+      const id = ids[t];
+      if (id === undefined || !(id >= 0 && id < vocabSize)) {
+        throw new EngineError('engine.train.bad_token', `token id ${id} is outside the vocabulary of ${vocabSize}`);
+      }
+    }
+  }
+}
