@@ -66,25 +66,28 @@ function expectAll(executor: Executor, values: readonly Float32Array[], expected
   });
 }
 
-describe.each(['tiny-tied', 'tiny-untied', 'tiny-llama3rope'])('%s', (name) => {
-  test('loss of every target token', async () => {
-    const model = await loadModelFolder(fixturePath(name));
-    const batch = await readFixture<PaddedBatch>(`${name}/inputs.json`);
-    const expected = await readSafetensors(fixturePath(`${name}/expected.safetensors`));
-    const losses = expected.get('token_loss')?.data ?? new Float32Array();
-    const scorer = await createScorer({ model });
-    const logProbs = await scorer.scoreRows(rowsOf(batch, () => 0));
-    await scorer.close();
-    const targets = batch.labels.flat().flatMap((label, i) => (label === -100 ? [] : [losses[i]!]));
-    expect(targets.length).toBeGreaterThan(10);
-    expect(
-      relativeError(
-        logProbs.flatMap((row) => [...row].map((x) => -x)),
-        targets,
-      ),
-    ).toBeLessThan(TOLERANCE);
-  });
-});
+describe.each(['tiny-tied', 'tiny-untied', 'tiny-llama3rope', 'tiny-mistral', 'tiny-qwen2', 'tiny-qwen3'])(
+  '%s',
+  (name) => {
+    test('loss of every target token', async () => {
+      const model = await loadModelFolder(fixturePath(name));
+      const batch = await readFixture<PaddedBatch>(`${name}/inputs.json`);
+      const expected = await readSafetensors(fixturePath(`${name}/expected.safetensors`));
+      const losses = expected.get('token_loss')?.data ?? new Float32Array();
+      const scorer = await createScorer({ model });
+      const logProbs = await scorer.scoreRows(rowsOf(batch, () => 0));
+      await scorer.close();
+      const targets = batch.labels.flat().flatMap((label, i) => (label === -100 ? [] : [losses[i]!]));
+      expect(targets.length).toBeGreaterThan(10);
+      expect(
+        relativeError(
+          logProbs.flatMap((row) => [...row].map((x) => -x)),
+          targets,
+        ),
+      ).toBeLessThan(TOLERANCE);
+    });
+  },
+);
 
 describe('gradients and steps on tiny-tied', () => {
   let model: BaseModel;

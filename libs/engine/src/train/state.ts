@@ -76,7 +76,8 @@ export function restoreState(bytes: Uint8Array, print: string, optimizer: AdamW)
   const headerEnd = start + buffer.readUInt32LE(MAGIC.length);
   if (buffer.length < headerEnd) throw bad('the state is cut short');
   const header = JSON.parse(buffer.toString('utf8', start, headerEnd)) as Header;
-  if (header.fingerprint !== print) throw bad('the state belongs to another model shape, data or hyper-parameters');
+  if (header.fingerprint !== print)
+    throw bad('the state belongs to another model, other data or other hyper-parameters');
   const arrays = arraysOf(optimizer);
   const reference = new Float32Array(header.referenceLength);
   const expected = [...arrays, reference].reduce((n, a) => n + a.byteLength, headerEnd);

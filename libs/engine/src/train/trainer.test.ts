@@ -234,6 +234,8 @@ describe('the same bytes', () => {
     const state = states[0]!;
     const refused = { code: 'engine.train.bad_state' };
     await expect(createTrainer(dpo({ resumeFrom: state, data: pairs(13) }))).rejects.toMatchObject(refused);
+    const other = { config, weights: initWeights(config, 2, 0.3) };
+    await expect(createTrainer(dpo({ resumeFrom: state, model: other }))).rejects.toMatchObject(refused);
     await expect(createTrainer(dpo({ resumeFrom: state.slice(0, -4) }))).rejects.toMatchObject(refused);
     await expect(createTrainer(dpo({ resumeFrom: state.slice(0, 9) }))).rejects.toMatchObject(refused);
   });

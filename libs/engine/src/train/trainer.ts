@@ -1,6 +1,14 @@
 /** Entry point of training: what a run needs is checked, copied, compiled and handed to the loop. */
 import { EngineError } from '../errors.ts';
-import type { DpoTrainerOptions, LoraWeights, Trainer, TrainerOptions, TrainingHyper, WeightMap } from '../types.ts';
+import type {
+  DpoTrainerOptions,
+  LoraWeights,
+  TokenIds,
+  Trainer,
+  TrainerOptions,
+  TrainingHyper,
+  WeightMap,
+} from '../types.ts';
 import { AdamW } from './adamw.ts';
 import { checkHyper, checkTokens } from './checks.ts';
 import { createExecutor } from './executor.ts';
@@ -51,6 +59,13 @@ async function referenceDifferences(
   } finally {
     await scorer.close();
   }
+}
+
+/** What a state's numbers depend on and the state does not hold: the examples and, under an adapter, the frozen base. */
+function* fixedArrays(options: TrainerOptions, task: Task): Generator<TokenIds | Float32Array> {
+  yield* task.tokenArrays();
+  if (options.lora === undefined) return;
+  for (const { data } of options.model.weights.values()) yield data;
 }
 
 interface Tasks {
@@ -108,7 +123,7 @@ export async function createTrainer(options: TrainerOptions): Promise<Trainer> {
     });
     const resumable = options.checkpoint !== undefined || options.resumeFrom !== undefined;
     const settings = { task: options.task, hyper: options.hyper, config, lora: lora?.config, loss: task.loss };
-    const print = resumable ? fingerprint(settings, task.tokenArrays()) : '';
+    const print = resumable ? fingerprint(settings, fixedArrays(options, task)) : '';
     let counters: RunCounters = { step: 0, firstLoss: Number.NaN, lastLoss: Number.NaN };
     if (options.resumeFrom !== undefined) {
       const state = restoreState(options.resumeFrom, print, optimizer);
