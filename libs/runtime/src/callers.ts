@@ -232,7 +232,7 @@ function prepare<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType, 
   const path = contract.path.replaceAll(/\{(\w+)\}/g, (_whole, name: string) => {
     const value = (params as Record<string, unknown> | undefined)?.[name];
     if (value === undefined || value === '') throw new Error(`${contract.operationId}: no value for {${name}}`);
-    return encodeURIComponent(String(value));
+    return encodeURIComponent(typeof value === 'string' ? value : JSON.stringify(value));
   });
   const url = new URL(base.replace(/\/+$/, '') + path);
   for (const [name, value] of Object.entries((query ?? {}) as Record<string, unknown>)) {

@@ -1,3 +1,4 @@
+import type { EventEmitter } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { AppError, describeError } from './errors.ts';
 import type { Logger } from './log.ts';
@@ -107,11 +108,7 @@ export class Lifecycle {
 }
 
 /** The process as far as signals and exits go; tests give their own. */
-export interface ProcessLike {
-  on(event: string, listener: (...args: never[]) => void): unknown;
-  off(event: string, listener: (...args: never[]) => void): unknown;
-  exit(code: number): void;
-}
+export type ProcessLike = Pick<EventEmitter, 'on' | 'off'> & { exit(code: number): void };
 
 /**
  * Ties a stop to the process: SIGTERM and SIGINT stop it and exit 0 (1 when something hung or failed), a second
@@ -121,7 +118,7 @@ export interface ProcessLike {
 export function stopWithProcess(
   stop: () => Promise<StopReport | void>,
   log: Logger,
-  target: ProcessLike = process as unknown as ProcessLike,
+  target: ProcessLike = process,
 ): () => void {
   let leaving = false;
   const leave = (exitCode: number): void => {
@@ -150,14 +147,12 @@ export function stopWithProcess(
     // A second fault while stopping is only logged: the stop in progress goes on.
     if (!leaving) leave(1);
   };
-  const listeners: [string, (...args: never[]) => void][] = [
-    ['SIGTERM', onSignal],
-    ['SIGINT', onSignal],
-    ['unhandledRejection', onFault],
-    ['uncaughtException', onFault],
-  ];
-  for (const [event, listener] of listeners) target.on(event, listener);
+  const signals = ['SIGTERM', 'SIGINT'];
+  const faults = ['unhandledRejection', 'uncaughtException'];
+  for (const event of signals) target.on(event, onSignal);
+  for (const event of faults) target.on(event, onFault);
   return () => {
-    for (const [event, listener] of listeners) target.off(event, listener);
+    for (const event of signals) target.off(event, onSignal);
+    for (const event of faults) target.off(event, onFault);
   };
 }

@@ -1,5 +1,5 @@
 import { pino, stdSerializers } from 'pino';
-import type { DestinationStream, Logger } from 'pino';
+import type { Bindings, ChildLoggerOptions, DestinationStream, Logger } from 'pino';
 import { currentTrace } from './trace.ts';
 
 export type { Logger } from 'pino';
@@ -94,7 +94,7 @@ export interface LogOptions {
  * `span_id` when written inside a trace. A service takes `log.child({ service })`.
  */
 export function createLog(options: LogOptions = {}): Logger {
-  return pino(
+  const log = pino(
     {
       level: options.level ?? 'info',
       base: { ...options.bindings },
@@ -119,4 +119,11 @@ export function createLog(options: LogOptions = {}): Logger {
     },
     options.destination ?? pino.destination({ dest: 1, sync: true }),
   );
+  // pino gives a child's bindings to no formatter; children inherit this method from their parent.
+  const makeChild: unknown = Reflect.get(log, 'child');
+  if (typeof makeChild !== 'function') throw new Error('pino has no child method');
+  Reflect.set(log, 'child', function child(this: Logger, bindings: Bindings, childOptions?: ChildLoggerOptions) {
+    return Reflect.apply(makeChild, this, [redact(bindings), childOptions]);
+  });
+  return log;
 }

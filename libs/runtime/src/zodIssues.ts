@@ -63,7 +63,7 @@ function messageOf(issue: z.core.$ZodIssue, given: boolean): string {
     case 'invalid_format':
       return (
         FORMAT_FIX[issue.format] ??
-        (issue.format === 'regex' && /^Invalid string/.test(issue.message)
+        (issue.format === 'regex' && issue.message.startsWith('Invalid string')
           ? `must match ${issue.pattern ?? 'the pattern'}`
           : issue.message)
       );

@@ -11,7 +11,6 @@ import { hasScope, requireScope } from './auth.ts';
 import type { Auth } from './auth.ts';
 import { buildJwks } from './jwks.ts';
 import { deriveBytes, deriveSigningKey } from './keys.ts';
-import { verifyKey } from '@tuneloop/contracts/gateway/internal';
 import { signGatewayToken, signServiceToken, TOKEN_AUDIENCE } from './tokens.ts';
 import { createAuthenticator } from './verifier.ts';
 

@@ -4,7 +4,8 @@ import { fieldPath } from '../zodIssues.ts';
 /** Deeper than any contract; keeps recursive schemas off the end of the stack. */
 const MAX_DEPTH = 100;
 
-const STRING = /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y;
+/** Control characters (below the space) may not stand in a JSON string. */
+const STRING = /"(?:[ !#-[\]-\u{10ffff}]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/uy;
 const SCALAR = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null/y;
 const SPACE = /[ \t\r\n]*/y;
 
