@@ -1,0 +1,130 @@
+import type { FeedbackKind } from '@tuneloop/contracts/rewards/events';
+import type { Tx } from '@tuneloop/runtime/pg/database';
+
+export type FeedbackStatus = 'active' | 'superseded' | 'deleted';
+
+export interface FeedbackRow {
+  readonly id: string;
+  readonly kind: FeedbackKind;
+  readonly response_id: string;
+  readonly other_response_id: string | null;
+  readonly user_id: string;
+  readonly rating_key: string | null;
+  readonly brand: string | null;
+  readonly task: string | null;
+  readonly session_id: string | null;
+  readonly synthetic: boolean;
+  readonly value: unknown;
+  readonly comment: string | null;
+  readonly score: number | null;
+  readonly status: FeedbackStatus;
+  readonly superseded_by: string | null;
+  readonly metadata: unknown;
+  readonly created_at: Date;
+}
+
+const COLUMNS = `id, kind, response_id, other_response_id, user_id, rating_key, brand, task, session_id, synthetic, value,
+  comment, score, status, superseded_by, metadata, created_at`;
+
+export async function insertFeedback(tx: Tx, rows: readonly FeedbackRow[]): Promise<void> {
+  await tx.execute(
+    `INSERT INTO feedback (project_id, ${COLUMNS})
+     SELECT $1, ${COLUMNS} FROM jsonb_to_recordset($2::jsonb) AS x(id uuid, kind text, response_id uuid,
+       other_response_id uuid, user_id text, rating_key uuid, brand text, task text, session_id text, synthetic boolean,
+       value jsonb, comment text, score float8, status text, superseded_by uuid, metadata jsonb, created_at timestamptz)`,
+    [tx.projectId, JSON.stringify(rows)],
+  );
+}
+
+/** The latest feedback of a rating key, whatever became of it. */
+export interface LatestRating {
+  readonly rating_key: string;
+  readonly id: string;
+  readonly created_at: Date;
+  readonly active: boolean;
+}
+
+export async function findLatestRatings(tx: Tx, ratingKeys: readonly string[]): Promise<LatestRating[]> {
+  return tx.query<LatestRating>(
+    `SELECT latest.* FROM unnest($1::uuid[]) AS wanted(key) CROSS JOIN LATERAL (
+       SELECT rating_key, id, created_at, status = 'active' AS active FROM feedback
+       WHERE rating_key = wanted.key ORDER BY created_at DESC, id DESC LIMIT 1) latest`,
+    [ratingKeys],
+  );
+}
+
+export interface Supersession {
+  readonly id: string;
+  readonly superseded_by: string;
+}
+
+export async function supersedeFeedback(tx: Tx, pairs: readonly Supersession[]): Promise<void> {
+  await tx.execute(
+    `UPDATE feedback SET status = 'superseded', superseded_by = x.superseded_by
+     FROM jsonb_to_recordset($1::jsonb) AS x(id uuid, superseded_by uuid)
+     WHERE feedback.id = x.id AND status = 'active'`,
+    [JSON.stringify(pairs)],
+  );
+}
+
+export async function findFeedbackById(tx: Tx, id: string): Promise<FeedbackRow | undefined> {
+  return tx.one<FeedbackRow>(`SELECT ${COLUMNS} FROM feedback WHERE id = $1`, [id]);
+}
+
+/** Marks feedback as taken back. Returns it as it was, or undefined when it did not count any more. */
+export async function deleteFeedback(tx: Tx, id: string): Promise<FeedbackRow | undefined> {
+  return tx.one<FeedbackRow>(
+    `UPDATE feedback SET status = 'deleted' WHERE id = $1 AND status = 'active' RETURNING ${COLUMNS}`,
+    [id],
+  );
+}
+
+/** Marks all feedback on an answer as taken back with it. */
+export async function deleteFeedbackOfResponse(tx: Tx, responseId: string): Promise<void> {
+  await tx.execute(
+    `UPDATE feedback SET status = 'deleted' WHERE (response_id = $1 OR other_response_id = $1) AND status = 'active'`,
+    [responseId],
+  );
+}
+
+/** Removes what people wrote about an answer. */
+export async function eraseFeedbackTexts(tx: Tx, responseId: string): Promise<void> {
+  await tx.execute(
+    `UPDATE feedback SET value = NULL, comment = NULL, metadata = NULL
+     WHERE response_id = $1 OR other_response_id = $1`,
+    [responseId],
+  );
+}
+
+export interface FeedbackFilter {
+  readonly response_id?: string | undefined;
+  readonly kind?: FeedbackKind | undefined;
+  readonly user_id?: string | undefined;
+  readonly synthetic?: boolean | undefined;
+  readonly status: FeedbackStatus | 'all';
+}
+
+/** Newest first by arrival: ids grow with time. */
+export async function listFeedback(
+  tx: Tx,
+  filter: FeedbackFilter,
+  limit: number,
+  before: string | null,
+): Promise<FeedbackRow[]> {
+  return tx.query<FeedbackRow>(
+    `SELECT ${COLUMNS} FROM feedback
+     WHERE ($1::uuid IS NULL OR response_id = $1) AND ($2::text IS NULL OR kind = $2)
+       AND ($3::text IS NULL OR user_id = $3) AND ($4::boolean IS NULL OR synthetic = $4)
+       AND ($5 = 'all' OR status = $5) AND ($6::uuid IS NULL OR id < $6)
+     ORDER BY id DESC LIMIT $7`,
+    [
+      filter.response_id ?? null,
+      filter.kind ?? null,
+      filter.user_id ?? null,
+      filter.synthetic ?? null,
+      filter.status,
+      before,
+      limit,
+    ],
+  );
+}

@@ -1,0 +1,313 @@
+import type { feedbackOutcome, FeedbackInput } from '@tuneloop/contracts/rewards/http';
+import { AppError, badRequest } from '@tuneloop/runtime/errors';
+import { newId } from '@tuneloop/runtime/ids';
+import { emitAll, type PendingEvent } from '@tuneloop/runtime/outbox/emit';
+import type { Tx } from '@tuneloop/runtime/pg/database';
+import type { ProjectSettings } from '@tuneloop/runtime/projects';
+import type { z } from 'zod';
+import { checkSize, responseNotFound, type Succession, succeed } from '../domain/feedback.ts';
+import { statedPreferenceId } from '../domain/preference.ts';
+import { isSomebody, type Rater, ratingKey } from '../domain/rater.ts';
+import { type FeedbackRules, rulesOf } from '../domain/rules.ts';
+import { type Judgement, judge } from '../domain/score.ts';
+import { type FeedbackRow, findLatestRatings, insertFeedback, supersedeFeedback } from '../store/feedback.ts';
+import { type PreferenceRow, retractPreferences, upsertPreferences } from '../store/preferences.ts';
+import type { KnownResponse } from '../store/responses.ts';
+import { insertRewards, retractRewardsOfFeedback, type RewardRow } from '../store/rewards.ts';
+import {
+  announceFeedback,
+  announcePreference,
+  announcePreferenceRetracted,
+  announceReward,
+  announceRewardRetracted,
+} from './announce.ts';
+import { otherRefOf, refKey, refOf, type ResolvedResponses, resolveResponses } from './resolveResponses.ts';
+import { readPairState, type SettledPairs, settlePairs } from './settlePairs.ts';
+
+type FeedbackOutcome = z.output<typeof feedbackOutcome>;
+
+export interface FeedbackCommand {
+  readonly input: FeedbackInput;
+  readonly rater: Rater;
+  readonly saidAt: Date;
+}
+
+export type FeedbackResult =
+  | { readonly outcome: FeedbackOutcome; readonly error?: undefined }
+  | { readonly outcome?: undefined; readonly error: AppError };
+
+/** Feedback that can be taken, with all that follows from it alone. */
+interface Accepted {
+  readonly row: FeedbackRow;
+  readonly judgement: Judgement;
+  readonly response: KnownResponse;
+  readonly other: KnownResponse | null;
+  readonly known: boolean;
+}
+
+/**
+ * Takes feedback, each piece by itself: one that cannot be taken is answered with its error and leaves nothing.
+ * Raw feedback, rewards, preferences and their events commit together.
+ *
+ * @param absent `refKey`s of answers that their owner does not know
+ * @throws NotProjectedYet before anything is written
+ */
+export async function recordFeedback(
+  tx: Tx,
+  commands: readonly FeedbackCommand[],
+  absent: ReadonlySet<string>,
+): Promise<FeedbackResult[]> {
+  const refs = commands.flatMap(({ input }) => [refOf(input), otherRefOf(input)].filter((ref) => ref !== null));
+  const lockPrompts = commands.some(({ rater }) => rater.known);
+  const resolved = await resolveResponses(tx, refs, { absent, lockPrompts });
+  const rules = rulesOf(resolved.settings.feedback);
+  const drafts = commands.map((command) => attempt(() => accept(command, resolved, rules)));
+  const accepted = drafts.filter((draft): draft is Accepted => !(draft instanceof AppError));
+  const outcomes = accepted.length === 0 ? [] : await store(tx, accepted, rules);
+  return drafts.map((draft) => {
+    if (draft instanceof AppError) return { error: draft };
+    return { outcome: outcomes[accepted.indexOf(draft)]! };
+  });
+}
+
+function attempt<T>(work: () => T): T | AppError {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof AppError) return error;
+    throw error;
+  }
+}
+
+function accept(
+  { input, rater, saidAt }: FeedbackCommand,
+  resolved: ResolvedResponses,
+  rules: FeedbackRules,
+): Accepted {
+  const response = resolved.byRef.get(refKey(refOf(input)));
+  if (!response) throw responseNotFound(input.response_id === undefined ? 'completion_id' : 'response_id');
+  const other = otherSide(input, response, resolved);
+  checkSize(input);
+  const judgement = judge(input, rules.dimensionWeights);
+  const { userId, known } = person(rater, resolved.settings);
+  const answers = other ? [response.id, other.id] : [response.id];
+  const row: FeedbackRow = {
+    id: newId(),
+    kind: input.kind,
+    response_id: response.id,
+    other_response_id: other?.id ?? null,
+    user_id: userId,
+    rating_key: known ? ratingKey(input.kind, userId, answers, judgement.score) : null,
+    brand: input.brand ?? response.brand,
+    task: input.task ?? response.task,
+    session_id: input.session_id ?? null,
+    synthetic: input.synthetic,
+    value: judgement.value,
+    comment: input.comment ?? null,
+    score: judgement.score,
+    status: 'active',
+    superseded_by: null,
+    metadata: input.metadata ?? null,
+    created_at: saidAt,
+  };
+  return { row, judgement, response, other, known };
+}
+
+/** The project's default user stands for nobody in particular. */
+function person(rater: Rater, settings: ProjectSettings): { userId: string; known: boolean } {
+  const userId = rater.userId ?? settings.default_user_id;
+  return { userId, known: rater.known && isSomebody(userId) && userId !== settings.default_user_id };
+}
+
+function otherSide(input: FeedbackInput, response: KnownResponse, resolved: ResolvedResponses): KnownResponse | null {
+  const ref = otherRefOf(input);
+  if (ref === null) return null;
+  const field = 'responseId' in ref ? 'other_response_id' : 'other_completion_id';
+  const other = resolved.byRef.get(refKey(ref));
+  if (!other) throw responseNotFound(field);
+  if (other.id === response.id) {
+    throw badRequest('rewards.comparison.same_response', `${field} names the same answer twice: give another`, field);
+  }
+  if (other.prompt_key !== response.prompt_key) {
+    throw badRequest(
+      'rewards.comparison.other_prompt',
+      `${field} names an answer to another prompt: compare answers to one prompt`,
+      field,
+    );
+  }
+  return other;
+}
+
+async function store(tx: Tx, accepted: readonly Accepted[], rules: FeedbackRules): Promise<FeedbackOutcome[]> {
+  const keys = [...new Set(accepted.flatMap(({ row }) => (row.rating_key === null ? [] : [row.rating_key])))];
+  const latest = keys.length === 0 ? [] : await findLatestRatings(tx, keys);
+  const succession = succeed(
+    accepted.map(({ row }) => ({ id: row.id, ratingKey: row.rating_key, saidAt: row.created_at })),
+    latest,
+  );
+  const items = accepted.map((item) => withSuccessor(item, succession));
+  const counting = items.filter(({ row }) => row.status === 'active');
+  const retractions = await supersede(tx, succession);
+  const rewards = counting.flatMap((item) => rewardOf(item) ?? []);
+  const pairState = await readPairState(tx, pairedPrompts(items), rules);
+
+  await insertFeedback(
+    tx,
+    items.map(({ row }) => row),
+  );
+  if (rewards.length > 0) await insertRewards(tx, rewards);
+  const stated = await recordStated(tx, counting);
+  const settled = await settlePairs(tx, withRatings(pairState, rewards), rules);
+  await emitAll(tx, [
+    ...items.map(({ row }) => announceFeedback(row, succession.supersedes.get(row.id) ?? null)),
+    ...retractions,
+    ...rewards.map(announceReward),
+    ...stated.map(announcePreference),
+    ...settled.events,
+  ]);
+  return outcomesOf(items, succession, rewards, stated, settled);
+}
+
+function withSuccessor(item: Accepted, succession: Succession): Accepted {
+  const superseded_by = succession.supersededBy.get(item.row.id) ?? null;
+  return superseded_by === null ? item : { ...item, row: { ...item.row, status: 'superseded', superseded_by } };
+}
+
+/** Stored feedback that was replaced stops counting, and so does what was made of it. */
+async function supersede(tx: Tx, { supersedes }: Succession): Promise<PendingEvent[]> {
+  if (supersedes.size === 0) return [];
+  const replaced = [...supersedes.values()];
+  await supersedeFeedback(
+    tx,
+    [...supersedes].map(([superseded_by, id]) => ({ id, superseded_by })),
+  );
+  const rewards = await retractRewardsOfFeedback(tx, replaced, 'superseded');
+  const preferences = await retractPreferences(tx, replaced.map(statedPreferenceId), 'superseded');
+  return [
+    ...rewards.map((row) => announceRewardRetracted(row, 'superseded')),
+    ...preferences.map((row) => announcePreferenceRetracted(row, 'superseded')),
+  ];
+}
+
+function rewardOf({ row, judgement, response, known }: Accepted): RewardRow | null {
+  if (judgement.score === null) return null;
+  return {
+    id: newId(),
+    version: 1,
+    feedback_id: row.id,
+    response_id: row.response_id,
+    prompt_key: response.prompt_key,
+    kind: row.kind,
+    score: judgement.score,
+    stars: judgement.stars,
+    rater: row.user_id,
+    identified: known,
+    synthetic: row.synthetic,
+    detail: typeof judgement.value === 'object' ? judgement.value : null,
+    brand: row.brand,
+    task: row.task,
+    created_at: row.created_at,
+  };
+}
+
+/** What an A/B choice or a correction prefers; ties and the like are kept as feedback alone. */
+function statedPreference({ row, response, other }: Accepted): PreferenceRow | null {
+  const shared = {
+    id: statedPreferenceId(row.id),
+    version: 1,
+    kind: row.kind,
+    prompt_key: response.prompt_key,
+    margin: null,
+    feedback_ids: [row.id],
+    rater: row.user_id,
+    synthetic: row.synthetic,
+    created_at: row.created_at,
+  };
+  if (row.kind === 'correction' && typeof row.value === 'string') {
+    return {
+      ...shared,
+      source: 'correction',
+      chosen_response_id: response.id,
+      rejected_response_id: response.id,
+      chosen_text: row.value,
+    };
+  }
+  if (other === null || (row.value !== 'a' && row.value !== 'b')) return null;
+  const [chosen, rejected] = row.value === 'a' ? [response, other] : [other, response];
+  return {
+    ...shared,
+    source: 'ab',
+    chosen_response_id: chosen.id,
+    rejected_response_id: rejected.id,
+    chosen_text: null,
+  };
+}
+
+async function recordStated(tx: Tx, items: readonly Accepted[]): Promise<PreferenceRow[]> {
+  const rows = items.flatMap((item) => statedPreference(item) ?? []);
+  return rows.length === 0 ? [] : upsertPreferences(tx, rows);
+}
+
+/** Only ratings by people who are known make pairs, so only their prompts can change. */
+function pairedPrompts(items: readonly Accepted[]): string[] {
+  const rated = items.filter(({ known, judgement }) => known && judgement.score !== null);
+  return [...new Set(rated.map(({ response }) => response.prompt_key))];
+}
+
+function withRatings<S extends Awaited<ReturnType<typeof readPairState>>>(state: S, rewards: readonly RewardRow[]): S {
+  const added = rewards
+    .filter((row) => row.identified && row.feedback_id !== null)
+    .map((row) => ({
+      feedbackId: row.feedback_id!,
+      responseId: row.response_id,
+      promptKey: row.prompt_key,
+      kind: row.kind,
+      score: row.score,
+      rater: row.rater,
+      synthetic: row.synthetic,
+      createdAt: row.created_at,
+    }));
+  return { ...state, ratings: [...state.ratings, ...added] };
+}
+
+function outcomesOf(
+  items: readonly Accepted[],
+  succession: Succession,
+  rewards: readonly RewardRow[],
+  stated: readonly PreferenceRow[],
+  settled: SettledPairs,
+): FeedbackOutcome[] {
+  const rewardIds = new Map(rewards.map((row) => [row.feedback_id, row.id]));
+  const preferenceIds = new Map<string, string[]>();
+  for (const row of [...stated, ...settled.recorded]) {
+    for (const id of row.feedback_ids) preferenceIds.set(id, [...(preferenceIds.get(id) ?? []), row.id]);
+  }
+  return items.map(({ row }) => ({
+    ...feedbackOnWire(row),
+    supersedes: succession.supersedes.get(row.id) ?? null,
+    reward_id: rewardIds.get(row.id) ?? null,
+    preference_ids: preferenceIds.get(row.id) ?? [],
+  }));
+}
+
+/** Feedback as the lists tell it. */
+export function feedbackOnWire(row: FeedbackRow): Omit<FeedbackOutcome, 'supersedes' | 'reward_id' | 'preference_ids'> {
+  return {
+    id: row.id,
+    kind: row.kind,
+    response_id: row.response_id,
+    other_response_id: row.other_response_id,
+    user_id: row.user_id,
+    brand: row.brand,
+    task: row.task,
+    session_id: row.session_id,
+    synthetic: row.synthetic,
+    value: row.value as z.core.util.JSONType,
+    comment: row.comment,
+    score: row.score,
+    status: row.status,
+    superseded_by: row.superseded_by,
+    metadata: row.metadata as FeedbackOutcome['metadata'],
+    created_at: row.created_at.toISOString(),
+  };
+}

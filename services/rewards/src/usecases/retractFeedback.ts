@@ -1,0 +1,36 @@
+import { notFound } from '@tuneloop/runtime/errors';
+import { emitAll } from '@tuneloop/runtime/outbox/emit';
+import type { Tx } from '@tuneloop/runtime/pg/database';
+import { statedPreferenceId } from '../domain/preference.ts';
+import { rulesOf } from '../domain/rules.ts';
+import { deleteFeedback, type FeedbackRow, findFeedbackById } from '../store/feedback.ts';
+import { retractPreferences } from '../store/preferences.ts';
+import { lockResponses } from '../store/responses.ts';
+import { retractRewardsOfFeedback } from '../store/rewards.ts';
+import { announcePreferenceRetracted, announceRewardRetracted } from './announce.ts';
+import { readPairState, settlePairs } from './settlePairs.ts';
+
+/**
+ * Takes feedback back with all that was made of it. What it had superseded does not come back.
+ * @param onlyOf a user id: feedback of others is not found
+ * @throws AppError 404 when there is no such feedback that counts
+ */
+export async function retractFeedback(tx: Tx, id: string, onlyOf: string | null): Promise<FeedbackRow> {
+  const found = await findFeedbackById(tx, id);
+  const missing = notFound('rewards.feedback.not_found', `There is no feedback ${id} that counts.`);
+  if (!found || (onlyOf !== null && found.user_id !== onlyOf)) throw missing;
+  const { responses, settings } = await lockResponses(tx, [found.response_id], true);
+  const deleted = await deleteFeedback(tx, id);
+  if (!deleted) throw missing;
+  const rewards = await retractRewardsOfFeedback(tx, [id], 'deleted');
+  const preferences = await retractPreferences(tx, [statedPreferenceId(id)], 'deleted');
+  const rules = rulesOf(settings?.feedback);
+  const promptKeys = responses.map((response) => response.prompt_key);
+  const settled = await settlePairs(tx, await readPairState(tx, promptKeys, rules), rules);
+  await emitAll(tx, [
+    ...rewards.map((row) => announceRewardRetracted(row, 'deleted')),
+    ...preferences.map((row) => announcePreferenceRetracted(row, 'deleted')),
+    ...settled.events,
+  ]);
+  return deleted;
+}
