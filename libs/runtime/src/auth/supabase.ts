@@ -9,8 +9,9 @@ import { tokenError } from './tokens.ts';
 export interface SupabaseOptions {
   /** The project's URL; tokens come from `<url>/auth/v1`. */
   readonly url: string;
-  /** Legacy HS256 secret. Exactly one of this and `jwksUrl`; a secret never verifies an asymmetric token or the reverse. */
+  /** Legacy HS256 secret. With it only HS256 tokens hold, without it only asymmetric ones. */
   readonly jwtSecret?: string;
+  /** Key document instead of the secret; the project's own unless given. */
   readonly jwksUrl?: string;
   /** Claim that names the Tuneloop project; default `app_metadata.project_id`. Never one the user may edit. */
   readonly projectClaim?: string;
@@ -49,20 +50,14 @@ export function supabaseVerifier(options: SupabaseOptions): (token: string, now?
       throw new Error(`${path} can be edited by the user; use a claim under app_metadata`);
     }
   }
-  if ((options.jwtSecret === undefined) === (options.jwksUrl === undefined)) {
-    throw new Error('give exactly one of jwtSecret and jwksUrl for Supabase tokens');
+  if (options.jwtSecret !== undefined && options.jwksUrl !== undefined) {
+    throw new Error('give one of jwtSecret and jwksUrl for Supabase tokens, not both');
   }
   const issuer = supabaseIssuer(options.url);
-  const remote =
-    options.jwksUrl === undefined
-      ? undefined
-      : createRemoteJWKSet(new URL(options.jwksUrl), { timeoutDuration: JWKS_TIMEOUT_MS });
+  const jwksUrl = options.jwksUrl ?? `${issuer}/.well-known/jwks.json`;
+  const remote = createRemoteJWKSet(new URL(jwksUrl), { timeoutDuration: JWKS_TIMEOUT_MS });
   const secret = options.jwtSecret === undefined ? undefined : new TextEncoder().encode(options.jwtSecret);
-  const getKey: JWTVerifyGetKey = async (header, token) => {
-    if (secret) return secret;
-    if (!remote) throw new Error('no key');
-    return fetchKey(remote, header, token);
-  };
+  const getKey: JWTVerifyGetKey = async (header, token) => secret ?? fetchKey(remote, header, token);
   return async (token, now) => {
     try {
       const { payload } = await jwtVerify(token, getKey, {

@@ -249,7 +249,8 @@ describe('over HTTP', () => {
       const send = (status: number, body: unknown) =>
         response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
       if (request.url === '/jwks') return send(200, buildJwks([gatewayKey, serviceKey]));
-      if (request.url === '/supabase-jwks') return send(200, { keys: [supabaseJwk] });
+      if (request.url === '/supabase-jwks' || request.url === '/auth/v1/.well-known/jwks.json')
+        return send(200, { keys: [supabaseJwk] });
       if (request.url !== verifyKey.path) return send(500, {});
       asked.push(request.headers.authorization ?? '');
       request.resume().on('end', () => send(answer.status, answer.body));
@@ -290,6 +291,12 @@ describe('over HTTP', () => {
     expect(
       (await refusal(remote.authenticate({ apikey: await build('HS256').sign(Buffer.from(SUPABASE_SECRET)) }))).status,
     ).toBe(401);
+    // Without a secret or a key document named, the project's own document is asked.
+    const own = createAuthenticator({ service: 'rewards', supabase: { url } });
+    const token = await build('ES256')
+      .setIssuer(`${url}/auth/v1`)
+      .sign((await pair).privateKey);
+    expect(await own.authenticate({ apikey: token })).toMatchObject({ projectId: PROJECT });
   });
 
   it('asks the gateway for an API key once, caches for seconds, and keeps refusals apart from failures', async () => {
