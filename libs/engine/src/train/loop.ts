@@ -146,15 +146,16 @@ export class LoopTrainer implements Trainer {
       if (i === 0) kept = gradients.map((g) => g.slice());
       else addInto(kept ?? [], gradients);
     }
-    if (!Number.isFinite(loss)) {
-      throw new EngineError('engine.train.diverged', `the loss of step ${this.#counters.step + 1} is ${loss}`);
-    }
     return { loss, margins, ...this.#update(kept ?? gradients, loss) };
   }
 
   #update(gradients: readonly Float32Array[], loss: number): { gradNorm: number; learningRate: number } {
     const { hyper } = this.#options;
     const gradNorm = globalNorm(gradients);
+    if (!Number.isFinite(loss + gradNorm)) {
+      const where = `step ${this.#counters.step + 1}`;
+      throw new EngineError('engine.train.diverged', `${where} has loss ${loss} and gradient norm ${gradNorm}`);
+    }
     const factor = clipFactor(gradNorm, hyper.maxGradNorm ?? 1);
     const schedule = {
       kind: hyper.schedule ?? 'cosine',

@@ -171,6 +171,8 @@ describe('the same bytes', () => {
   test('same seed, same bytes; another seed, others', async () => {
     const first = bytesOf(await train(dpo()));
     expect(bytesOf(await train(dpo()))).toBe(first);
+    const threaded = bytesOf(await train(dpo({ threads: 2 })));
+    expect(bytesOf(await train(dpo({ threads: 2 })))).toBe(threaded);
     expect(bytesOf(await train(dpo({ hyper: { ...dpo().hyper, seed: 10 } })))).not.toBe(first);
   });
 
@@ -241,7 +243,13 @@ describe('the same bytes', () => {
   });
 });
 
+test('a run that diverges stops and says where', async () => {
+  const trainer = await createTrainer(sft({ hyper: { ...hyper, learningRate: 1e30, warmupRatio: 0, maxGradNorm: 0 } }));
+  await expect(trainer.run()).rejects.toMatchObject({ code: 'engine.train.diverged' });
+});
+
 describe('what cannot work is refused by name', () => {
+  const wrongLora = initLora({ ...config, hiddenSize: 8 }, lora.config, 1);
   const cases: [string, SftTrainerOptions | DpoTrainerOptions, string][] = [
     ['no data', sft({ data: [] }), 'engine.train.no_data'],
     ['a batch of half a text', sft({ hyper: { ...hyper, batchSize: 0.5 } }), 'engine.train.bad_hyper'],
@@ -255,6 +263,7 @@ describe('what cannot work is refused by name', () => {
     ],
     ['a pair too long', dpo({ hyper: { ...hyper, maxLength: 8 } }), 'engine.train.too_long'],
     ['an empty answer', dpo({ data: [{ prompt: [1], chosen: [], rejected: [2] }] }), 'engine.train.bad_example'],
+    ['an adapter of another model', sft({ lora: wrongLora }), 'engine.adapter.wrong_shape'],
     ['a missing weight', sft({ model: { config, weights: new Map() } }), 'engine.weights.missing'],
   ];
   test.each(cases)('%s', async (_, options, code) => {

@@ -1,4 +1,5 @@
 /** Entry point of training: what a run needs is checked, copied, compiled and handed to the loop. */
+import { checkLora } from '../adapters/lora.ts';
 import { EngineError } from '../errors.ts';
 import type {
   DpoTrainerOptions,
@@ -97,11 +98,13 @@ function createTasks(options: TrainerOptions): Tasks {
  * Prepares a run: checks the options, copies what will be trained, computes the DPO reference and compiles the graph.
  * Call it and `run` in a worker thread or child process: passes block the thread.
  *
- * @throws EngineError `engine.train.*` for options that cannot work; TrainingCancelled, also from `run`
+ * @throws EngineError `engine.train.*`, `engine.adapter.*` or `engine.weights.*` for options that cannot work; TrainingCancelled, also from `run`
  */
 export async function createTrainer(options: TrainerOptions): Promise<Trainer> {
   checkHyper(options.hyper, options.model.config.maxPositions);
   checkTokens(options);
+  if (options.lora !== undefined) checkLora(options.model.config, options.lora);
+  if (options.task === 'dpo' && options.reference !== 'base') checkLora(options.model.config, options.reference);
   const lora = options.lora === undefined ? undefined : copyLora(options.lora);
   const { config } = options.model;
   const model = lora === undefined ? { config, weights: copyWeights(options.model.weights) } : options.model;
