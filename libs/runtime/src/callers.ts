@@ -4,19 +4,18 @@ import type { RouteContract } from '@tuneloop/contracts/route';
 import type { ServiceName } from '@tuneloop/contracts/services';
 import { Agent, request } from 'undici';
 import type { Dispatcher } from 'undici';
-import { z } from 'zod';
+import type { z } from 'zod';
 import { deriveSigningKey } from './auth/keys.ts';
 import { MAX_TOKEN_SECONDS, signServiceToken } from './auth/tokens.ts';
 import { BoundedCache } from './boundedCache.ts';
+import { answerError, brokenAnswer, errorCode, parseAnswer, readText, unreachable } from './callAnswers.ts';
+import type { CallTarget, PreparedCall } from './callAnswers.ts';
 import { AppError } from './errors.ts';
 import { toWire } from './http/wire.ts';
 import type { Sendable } from './http/wire.ts';
 import type { Logger } from './log.ts';
 import { CORRELATION_HEADER, currentTrace, formatTraceparent } from './trace.ts';
 import { fieldErrors } from './zodIssues.ts';
-
-/** `serve` is the model server; its contracts belong to `responses`, so a caller names it by `target`. */
-export type CallTarget = ServiceName | 'serve';
 
 export interface CallersOptions {
   /** Base URL of each service that may be called. */
@@ -80,19 +79,12 @@ const MAX_ATTEMPTS = 4;
 const FIRST_BACKOFF_MS = 100;
 const MAX_BACKOFF_MS = 2_000;
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
-const MAX_ERROR_BYTES = 64 * 1024;
 const MAX_CACHED_TOKENS = 2_000;
 /** A token is renewed well before it ends, so that a call never sets out with one about to expire. */
 const TOKEN_REUSE_MS = (MAX_TOKEN_SECONDS * 1000) / 2;
 
 /** Failures before the request could reach the other side: any method may be repeated. */
 const NEVER_SENT = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'UND_ERR_CONNECT_TIMEOUT']);
-
-const problemBody = z.object({
-  code: z.string(),
-  detail: z.string(),
-  errors: z.array(z.object({ field: z.string() })).optional(),
-});
 
 export function createCallers(options: CallersOptions): Callers {
   const agent = new Agent({
@@ -202,14 +194,6 @@ export function createCallers(options: CallersOptions): Callers {
   };
 }
 
-interface PreparedCall {
-  readonly target: CallTarget;
-  readonly operationId: string;
-  readonly method: RouteContract['method'];
-  readonly url: URL;
-  readonly body: string | undefined;
-}
-
 /** Checks the input by the contract and writes the request. A caller's mistake is found here, not on the other side. */
 function prepare<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType, R extends z.ZodType>(
   urls: CallersOptions['urls'],
@@ -256,103 +240,5 @@ function checkedInput(contract: RouteContract, part: string, schema: z.ZodType |
     message: `A call of ${contract.operationId} was made wrongly.`,
     retry: false,
     cause: new Error(`${contract.operationId} ${part}: ${first?.field} ${first?.message}`),
-  });
-}
-
-async function readText(body: Readable, maxBytes: number): Promise<string> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of body) {
-    const bytes = Buffer.from(chunk as Uint8Array);
-    size += bytes.byteLength;
-    if (size > maxBytes) {
-      body.destroy();
-      throw new Error(`the answer is larger than ${maxBytes} bytes`);
-    }
-    chunks.push(bytes);
-  }
-  return Buffer.concat(chunks).toString('utf8');
-}
-
-function parseAnswer(text: string, prepared: PreparedCall): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    throw brokenAnswer(prepared, error);
-  }
-}
-
-/** The other side's error as one of ours. Its 4xx is the caller's to see; that it refused our token is not. */
-async function answerError(answer: Dispatcher.ResponseData, prepared: PreparedCall): Promise<AppError> {
-  const text = await readText(answer.body, MAX_ERROR_BYTES).catch(() => '');
-  let parsed: z.output<typeof problemBody> | undefined;
-  try {
-    parsed = problemBody.safeParse(JSON.parse(text)).data;
-  } catch {
-    parsed = undefined;
-  }
-  const cause = new Error(
-    `${prepared.target} answered ${answer.statusCode} to ${prepared.operationId}: ${parsed?.code ?? text.slice(0, 200)}`,
-  );
-  const status = answer.statusCode;
-  if (status === 401) {
-    return new AppError({
-      code: 'runtime.call.refused',
-      status: 500,
-      message: 'The services do not accept each other: check that they share one secret.',
-      retry: false,
-      cause,
-    });
-  }
-  if (status >= 500) {
-    return new AppError({
-      code: parsed?.code ?? 'runtime.call.failed',
-      status: 503,
-      message: parsed?.detail ?? `${prepared.target} could not answer. Try again in a moment.`,
-      retry: status !== 501 && parsed?.code !== 'runtime.response_invalid',
-      cause,
-    });
-  }
-  const field = parsed?.errors?.[0]?.field;
-  return new AppError({
-    code: parsed?.code ?? `runtime.call.status_${status}`,
-    status,
-    message: parsed?.detail ?? `${prepared.target} refused the call with status ${status}.`,
-    retry: status === 429 || status === 408,
-    ...(field === undefined ? {} : { field }),
-    cause,
-  });
-}
-
-function errorCode(error: unknown): string {
-  return typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : '';
-}
-
-function unreachable(prepared: PreparedCall, cause: unknown, signal: AbortSignal | undefined): AppError {
-  if (signal?.aborted) {
-    return new AppError({
-      code: 'runtime.call.aborted',
-      status: 503,
-      message: 'The call was given up.',
-      retry: true,
-      cause,
-    });
-  }
-  return new AppError({
-    code: 'runtime.call.unreachable',
-    status: 503,
-    message: `${prepared.target} does not answer. Try again in a moment.`,
-    retry: true,
-    cause,
-  });
-}
-
-function brokenAnswer(prepared: PreparedCall, cause: unknown): AppError {
-  return new AppError({
-    code: 'runtime.call.answer_invalid',
-    status: 500,
-    message: `${prepared.target} answered ${prepared.operationId} with something else than its contract says.`,
-    retry: false,
-    cause,
   });
 }
