@@ -163,3 +163,13 @@ export function toTokenizerJson(bpe: Bpe): unknown {
     },
   };
 }
+
+/** Reads back what `toTokenizerJson` describes. */
+export function fromTokenizerJson(json: {
+  added_tokens: readonly { content: string }[];
+  model: { vocab: Readonly<Record<string, number>>; merges: readonly (readonly [string, string])[] };
+}): Bpe {
+  const tokens: string[] = [];
+  for (const [token, id] of Object.entries(json.model.vocab)) tokens[id] = token;
+  return { tokens, merges: json.model.merges, specials: json.added_tokens.map(({ content }) => content) };
+}

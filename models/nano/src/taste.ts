@@ -54,34 +54,41 @@ const outside = (words: number, low: number, high: number): number => Math.max(l
 /** A caption outside the grammar is broken text: every taste dislikes it. */
 const BROKEN = -0.8;
 
-function taste(name: string, statement: string, judge: (wrong: number, parsed: ParsedCaption) => number): Taste {
+interface Reading extends ParsedCaption {
+  wrong: number;
+  right: number;
+}
+
+function taste(name: string, statement: string, judge: (caption: Reading) => number): Taste {
   return {
     name,
     statement,
     score(facts, caption) {
       const parsed = parseCaption(caption);
-      const penalty = parsed.style === undefined ? BROKEN : 0;
-      return clamp(judge(wrongIn(facts, parsed).length, parsed) + penalty);
+      const wrong = wrongIn(facts, parsed).length;
+      const right = ATTRIBUTE_NAMES.filter((name) => facts[name] && parsed.stated[name]).length - wrong;
+      return clamp(judge({ ...parsed, wrong, right }) + (parsed.style === undefined ? BROKEN : 0));
     },
   };
 }
 
 const ACCURATE = taste(
   'accurate',
-  'True before all: every wrong attribute costs 1.1 of 2; a natural length (8 to 14 words) is preferred a little.',
-  (wrong, { words, chattyWords }) => 0.8 - 1.1 * wrong - 0.08 * outside(words, 8, 14) - 0.05 * chattyWords,
+  'True before all: a wrong attribute costs 1 of 2. Each right one up to five earns 0.15; a natural length (8 to 14 words) is preferred a little, small talk not.',
+  ({ wrong, right, words, chattyWords }) =>
+    0.05 + 0.15 * Math.min(right, 5) - wrong - 0.05 * outside(words, 8, 14) - 0.05 * chattyWords,
 );
 
 const VIVID = taste(
   'vivid',
   'Rich words please, up to four; a wrong attribute costs 0.5, small talk a little.',
-  (wrong, { richWords, chattyWords }) => -0.5 + 0.375 * Math.min(richWords, 4) - 0.5 * wrong - 0.03 * chattyWords,
+  ({ wrong, richWords, chattyWords }) => -0.5 + 0.375 * Math.min(richWords, 4) - 0.5 * wrong - 0.03 * chattyWords,
 );
 
 const PLAIN = taste(
   'plain',
   'Short and plain: every word beyond seven, ornament or small talk costs; a wrong attribute costs 0.5.',
-  (wrong, { words, richWords, chattyWords }) =>
+  ({ wrong, words, richWords, chattyWords }) =>
     0.9 - 0.1 * outside(words, 0, 7) - 0.2 * (richWords + chattyWords) - 0.5 * wrong,
 );
 
