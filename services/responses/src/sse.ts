@@ -46,17 +46,14 @@ function broken(): AppError {
  * An answer's chunks as a stream of events. Waits for the first chunk, so that a failure before it is still an error with
  * its status. Closing the stream ends the source.
  */
-export async function eventStream(
-  chunks: AsyncGenerator<unknown>,
-  onError: (error: unknown) => object,
-): Promise<Readable> {
+export async function eventStream(chunks: AsyncGenerator, onError: (error: unknown) => object): Promise<Readable> {
   const first = await chunks.next();
   return Readable.from(events(first, chunks, onError), { objectMode: false, highWaterMark: STREAM_BUFFER_BYTES });
 }
 
 async function* events(
   first: IteratorResult<unknown>,
-  chunks: AsyncGenerator<unknown>,
+  chunks: AsyncGenerator,
   onError: (error: unknown) => object,
 ): AsyncGenerator<Buffer> {
   try {

@@ -72,11 +72,10 @@ function promptTokens(host: ModelHost, messages: readonly { role: string; conten
   }
 }
 
-interface TokenLogprob {
-  readonly token: string;
-  readonly logprob: number;
-  readonly bytes: readonly number[];
-}
+// A type and not an interface, so that it counts as JSON.
+type TokenLogprob = { token: string; logprob: number; bytes: number[] };
+
+type Logprobs = { content: (TokenLogprob & { top_logprobs: TokenLogprob[] })[]; refusal: null };
 
 function tokenLogprob(tokenizer: Tokenizer, token: number, logprob: number): TokenLogprob {
   const text = tokenizer.decode([token], { keepSpecialTokens: true });
@@ -84,7 +83,7 @@ function tokenLogprob(tokenizer: Tokenizer, token: number, logprob: number): Tok
 }
 
 /** OpenAI's `logprobs` of a whole choice. */
-function choiceLogprobs(tokenizer: Tokenizer, generation: Generation) {
+function choiceLogprobs(tokenizer: Tokenizer, generation: Generation): Logprobs {
   return {
     content: generation.tokens.map((token, i) => ({
       ...tokenLogprob(tokenizer, token, generation.logprobs[i] ?? 0),
@@ -97,13 +96,9 @@ function choiceLogprobs(tokenizer: Tokenizer, generation: Generation) {
 }
 
 function usageOf(generations: readonly Generation[]) {
-  const promptTokens = generations[0]?.promptTokens ?? 0;
-  const completionTokens = generations.reduce((sum, generation) => sum + generation.tokens.length, 0);
-  return {
-    prompt_tokens: promptTokens,
-    completion_tokens: completionTokens,
-    total_tokens: promptTokens + completionTokens,
-  };
+  const read = generations[0]?.promptTokens ?? 0;
+  const sampled = generations.reduce((sum, generation) => sum + generation.tokens.length, 0);
+  return { prompt_tokens: read, completion_tokens: sampled, total_tokens: read + sampled };
 }
 
 export async function completeChat(request: ServeRequest): Promise<ChatCompletion> {
@@ -116,6 +111,7 @@ export async function completeChat(request: ServeRequest): Promise<ChatCompletio
       index,
       message: { role: 'assistant', content: generation.text ?? '', refusal: null },
       finish_reason: generation.finishReason,
+      completion_tokens: generation.tokens.length,
       logprobs: body.logprobs ? choiceLogprobs(host.tokenizer, generation) : null,
     })),
     usage: usageOf(generations),
@@ -137,11 +133,11 @@ export async function* streamChat(request: ServeRequest): AsyncGenerator<ChatCom
     index: number,
     delta: Record<string, unknown>,
     finish: string | null,
-    logprobs: unknown = null,
+    logprobs: Logprobs | null = null,
   ): void => {
     queue.push({
       ...common,
-      choices: [{ index, delta, finish_reason: finish, logprobs: logprobs as null }],
+      choices: [{ index, delta, finish_reason: finish, logprobs }],
     });
     wake.resolve();
   };

@@ -156,7 +156,7 @@ function mountServe(app: HttpApp, ctx: RouteContext, hosts: ReadonlyMap<string, 
 }
 
 /** The chunks, with the adapter held until the last of them or until the reader goes. */
-async function* heldStream(request: ServeRequest, release: () => void): AsyncGenerator<unknown> {
+async function* heldStream(request: ServeRequest, release: () => void): AsyncGenerator {
   try {
     yield* streamChat(request);
   } finally {
