@@ -21,6 +21,10 @@ export interface ResponsesOwner {
   stop(): Promise<void>;
 }
 
+async function unused(): Promise<never> {
+  throw new Error('no transaction here');
+}
+
 async function startOwner(): Promise<ResponsesOwner> {
   const log = createLog({ level: 'error' });
   const records = new Map<string, ResponseRecord>();
@@ -30,9 +34,6 @@ async function startOwner(): Promise<ResponsesOwner> {
     metrics: createMetrics({ service: 'responses', processMetrics: false }),
     ready: async () => ({}),
   });
-  const unused = async (): Promise<never> => {
-    throw new Error('no transaction here');
-  };
   const ctx = {
     log,
     pg: { withTenant: unused, withService: unused },

@@ -81,7 +81,7 @@ function pathOf(visit: Visit): PropertyKey[] {
 }
 
 /**
- * Refuses what no field may hold: NUL characters (Postgres stores none), nesting beyond any contract, and the keys
+ * Refuses what no field may hold: NUL characters and unpaired surrogates (Postgres stores neither), nesting beyond any contract, and the keys
  * that reach an object's prototype.
  * @throws AppError 400 naming the field.
  */
@@ -91,6 +91,7 @@ export function checkJsonValue(root: unknown, name: string): void {
     const { value, depth } = visit;
     if (typeof value === 'string') {
       if (value.includes('\0')) throw nul(fieldPath(pathOf(visit)) || name);
+      if (!value.isWellFormed()) throw halfCharacter(fieldPath(pathOf(visit)) || name);
       continue;
     }
     if (typeof value !== 'object' || value === null) continue;
@@ -100,6 +101,7 @@ export function checkJsonValue(root: unknown, name: string): void {
       if (key === '__proto__')
         throw badRequest('request.key_refused', `${name} has a key "__proto__": remove it`, name);
       if (key.includes('\0')) throw nul(name);
+      if (!key.isWellFormed()) throw halfCharacter(name);
       stack.push({ value: item, parent: visit, key: Array.isArray(value) ? Number(key) : key, depth: depth + 1 });
     }
   }
@@ -107,6 +109,11 @@ export function checkJsonValue(root: unknown, name: string): void {
 
 function nul(field: string): AppError {
   return badRequest('request.nul_character', `${field} holds a NUL character: remove it`, field);
+}
+
+function halfCharacter(field: string): AppError {
+  const message = `${field} holds half of a character (an unpaired surrogate): remove it`;
+  return badRequest('request.text_invalid', message, field);
 }
 
 /**

@@ -100,6 +100,7 @@ describe('defineIntake', () => {
     ['a bad uuid', { ...BODY, response_id: 'x' }, 'response_id'],
     ['an unknown kind', { ...BODY, kind: 'applause' }, 'kind'],
     ['a NUL character', { ...BODY, comment: 'a\0b' }, 'comment'],
+    ['half a character', '{"id":"1","source":"s","comment":"\\ud800"}', 'comment'],
     ['a prototype key', '{"__proto__": {}}', 'body'],
     ['too deep', `${'['.repeat(200)}${']'.repeat(200)}`, 'body'],
   ])('refuses %s for good, naming the field', (_case, body, field) => {

@@ -2,14 +2,11 @@ import { rftCreateReward, rftDeleteReward, rftListRewards, rftUpdateReward } fro
 import { badRequest } from '@tuneloop/runtime/errors';
 import type { HttpApp } from '@tuneloop/runtime/http/app';
 import { mountRoute } from '@tuneloop/runtime/http/mountRoute';
-import type { z } from 'zod';
 import type { RewardsContext } from '../config.ts';
 import type { RewardRow } from '../store/rewards.ts';
 import { listRftRewards, type RftRewardRow, totalRftRewards } from '../store/rftRewards.ts';
 import { withOwnersAsked } from '../usecases/askOwners.ts';
 import { changeReward, createReward, deleteReward } from '../usecases/reward.ts';
-
-type Json = z.core.util.JSONType;
 
 /** `/functions/v1/rft-rewards`, as clients of the edge functions know it. */
 export function mountRftRewards(app: HttpApp, ctx: RewardsContext): void {
@@ -84,7 +81,7 @@ function rftReward(row: Pick<RewardRow, 'id' | 'response_id' | 'score' | 'detail
     id: row.id,
     response_id: row.response_id,
     score: row.score,
-    detail: row.detail as Json,
+    detail: row.detail,
     created_at: row.created_at.toISOString(),
   };
 }

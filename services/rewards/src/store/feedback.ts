@@ -1,5 +1,6 @@
 import type { FeedbackKind } from '@tuneloop/contracts/rewards/events';
 import type { Tx } from '@tuneloop/runtime/pg/database';
+import type { Json } from '../domain/json.ts';
 
 export type FeedbackStatus = 'active' | 'superseded' | 'deleted';
 
@@ -14,12 +15,12 @@ export interface FeedbackRow {
   readonly task: string | null;
   readonly session_id: string | null;
   readonly synthetic: boolean;
-  readonly value: unknown;
+  readonly value: Json | null;
   readonly comment: string | null;
   readonly score: number | null;
   readonly status: FeedbackStatus;
   readonly superseded_by: string | null;
-  readonly metadata: unknown;
+  readonly metadata: Record<string, Json> | null;
   readonly created_at: Date;
 }
 

@@ -19,11 +19,11 @@ export interface LockedResponses {
 }
 
 /**
- * Reads answers and holds them until the transaction ends: one that is being deleted is waited for. With `lockPrompts`
+ * Reads answers and holds them until the transaction ends: one that is being deleted is waited for. With `andPrompts`
  * the transaction also becomes the only one that changes ratings and pairs of these prompts. Locks are taken rows
  * first, then prompts, both in order, everywhere: so no two transactions wait for each other.
  */
-export async function lockResponses(tx: Tx, ids: readonly string[], lockPrompts: boolean): Promise<LockedResponses> {
+export async function lockResponses(tx: Tx, ids: readonly string[], andPrompts: boolean): Promise<LockedResponses> {
   const rows = await tx.query<KnownResponse & { settings: ProjectSettings | null }>(
     `WITH found AS MATERIALIZED (
        SELECT id, prompt_key, brand, task, deleted_at IS NOT NULL AS deleted FROM responses
@@ -33,7 +33,7 @@ export async function lockResponses(tx: Tx, ids: readonly string[], lockPrompts:
          SELECT DISTINCT hashtextextended(prompt_key::text, 0) AS key FROM found WHERE $2 ORDER BY key) keys)
      SELECT found.*, projects.settings FROM found
      LEFT JOIN projects ON true CROSS JOIN (SELECT count(*) FROM locked) AS taken`,
-    [ids, lockPrompts],
+    [ids, andPrompts],
   );
   return { responses: rows, settings: rows[0]?.settings ?? null };
 }

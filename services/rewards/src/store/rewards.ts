@@ -1,5 +1,6 @@
 import type { FeedbackKind } from '@tuneloop/contracts/rewards/events';
 import type { Tx } from '@tuneloop/runtime/pg/database';
+import type { Json } from '../domain/json.ts';
 import type { Rating } from '../domain/pairs.ts';
 
 export type RetractionReason = 'superseded' | 'deleted' | 'erased' | 'judge_muted';
@@ -16,7 +17,7 @@ export interface RewardRow {
   readonly rater: string;
   readonly identified: boolean;
   readonly synthetic: boolean;
-  readonly detail: unknown;
+  readonly detail: Json | null;
   readonly brand: string | null;
   readonly task: string | null;
   readonly created_at: Date;

@@ -1,4 +1,5 @@
 import type { Tx } from '@tuneloop/runtime/pg/database';
+import type { Json } from '../domain/json.ts';
 import type { RewardTotals } from './statistics.ts';
 
 export interface RftFilter {
@@ -11,7 +12,7 @@ export interface RftRewardRow {
   readonly id: string;
   readonly response_id: string;
   readonly score: number;
-  readonly detail: unknown;
+  readonly detail: Json | null;
   readonly created_at: Date;
   readonly user_id: string | null;
   readonly prompt: string | null;

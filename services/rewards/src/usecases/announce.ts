@@ -37,7 +37,7 @@ export function rewardOnWire(row: RewardRow): z.output<typeof rewardRecorded.sch
     stars: row.stars,
     rater: row.rater,
     synthetic: row.synthetic,
-    detail: row.detail as z.core.util.JSONType,
+    detail: row.detail,
     version: row.version,
     created_at: row.created_at.toISOString(),
   };

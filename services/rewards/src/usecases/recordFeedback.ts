@@ -7,7 +7,7 @@ import type { ProjectSettings } from '@tuneloop/runtime/projects';
 import type { z } from 'zod';
 import { checkSize, responseNotFound, type Succession, succeed } from '../domain/feedback.ts';
 import { statedPreferenceId } from '../domain/preference.ts';
-import { isSomebody, type Rater, ratingKey } from '../domain/rater.ts';
+import { ANONYMOUS_USER, isSomebody, type Rater, ratingKey } from '../domain/rater.ts';
 import { type FeedbackRules, rulesOf } from '../domain/rules.ts';
 import { type Judgement, judge } from '../domain/score.ts';
 import { type FeedbackRow, findLatestRatings, insertFeedback, supersedeFeedback } from '../store/feedback.ts';
@@ -60,7 +60,7 @@ export async function recordFeedback(
   const refs = commands.flatMap(({ input }) => [refOf(input), otherRefOf(input)].filter((ref) => ref !== null));
   const lockPrompts = commands.some(({ rater }) => rater.known);
   const resolved = await resolveResponses(tx, refs, { absent, lockPrompts });
-  const rules = rulesOf(resolved.settings.feedback);
+  const rules = rulesOf(resolved.settings?.feedback);
   const drafts = commands.map((command) => attempt(() => accept(command, resolved, rules)));
   const accepted = drafts.filter((draft): draft is Accepted => !(draft instanceof AppError));
   const outcomes = accepted.length === 0 ? [] : await store(tx, accepted, rules);
@@ -114,9 +114,10 @@ function accept(
 }
 
 /** The project's default user stands for nobody in particular. */
-function person(rater: Rater, settings: ProjectSettings): { userId: string; known: boolean } {
-  const userId = rater.userId ?? settings.default_user_id;
-  return { userId, known: rater.known && isSomebody(userId) && userId !== settings.default_user_id };
+function person(rater: Rater, settings: ProjectSettings | null): { userId: string; known: boolean } {
+  const nobody = settings?.default_user_id ?? ANONYMOUS_USER;
+  const userId = rater.userId ?? nobody;
+  return { userId, known: rater.known && isSomebody(userId) && userId !== nobody };
 }
 
 function otherSide(input: FeedbackInput, response: KnownResponse, resolved: ResolvedResponses): KnownResponse | null {
@@ -302,12 +303,12 @@ export function feedbackOnWire(row: FeedbackRow): Omit<FeedbackOutcome, 'superse
     task: row.task,
     session_id: row.session_id,
     synthetic: row.synthetic,
-    value: row.value as z.core.util.JSONType,
+    value: row.value,
     comment: row.comment,
     score: row.score,
     status: row.status,
     superseded_by: row.superseded_by,
-    metadata: row.metadata as FeedbackOutcome['metadata'],
+    metadata: row.metadata,
     created_at: row.created_at.toISOString(),
   };
 }

@@ -29,7 +29,8 @@ export class NotProjectedYet extends Error {
 export interface ResolvedResponses {
   /** By `refKey`. Deleted and unknown answers are not among them. */
   readonly byRef: ReadonlyMap<string, KnownResponse>;
-  readonly settings: ProjectSettings;
+  /** Null only when no answer was found. */
+  readonly settings: ProjectSettings | null;
 }
 
 export interface ResolveOptions {
@@ -61,7 +62,7 @@ export async function resolveResponses(
   }
   const projectMissing = settings === null && responses.length > 0;
   if (missing.length > 0 || projectMissing) throw new NotProjectedYet(missing, projectMissing);
-  return { byRef, settings: settings ?? ({} as ProjectSettings) };
+  return { byRef, settings };
 }
 
 async function idsOf(tx: Tx, refs: readonly ResponseRef[]): Promise<Map<string, string>> {

@@ -3,6 +3,7 @@ import { newId } from '@tuneloop/runtime/ids';
 import { emitAll, type PendingEvent } from '@tuneloop/runtime/outbox/emit';
 import type { Tx } from '@tuneloop/runtime/pg/database';
 import { responseNotFound } from '../domain/feedback.ts';
+import type { Json } from '../domain/json.ts';
 import { rulesOf } from '../domain/rules.ts';
 import { deleteFeedback } from '../store/feedback.ts';
 import { lockResponses } from '../store/responses.ts';
@@ -24,7 +25,7 @@ const MAX_DETAIL_BYTES = 64 * 1024;
 export interface NewReward {
   readonly responseId: string;
   readonly score: number;
-  readonly detail: unknown;
+  readonly detail: Json | undefined;
   readonly createdAt: Date;
   readonly rater: string;
 }
