@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { problem } from './common.ts';
-import type { RouteContract } from './route.ts';
+import { isPublic, type RouteContract } from './route.ts';
 
 type Json = Record<string, unknown>;
 
@@ -16,7 +16,7 @@ export function jsonSchema(schema: z.ZodType, io: 'input' | 'output'): Json {
 export function openApiDocument(routes: readonly RouteContract[], version: string): Json {
   const paths: Record<string, Json> = {};
   for (const route of routes) {
-    if (route.path.startsWith('/internal/')) continue;
+    if (!isPublic(route)) continue;
     paths[route.path] = { ...paths[route.path], [route.method.toLowerCase()]: operation(route) };
   }
   return {

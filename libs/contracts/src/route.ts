@@ -50,3 +50,8 @@ export function defineRoute<
 export function fastifyPath(path: string): string {
   return path.replaceAll(/\{(\w+)\}/g, ':$1');
 }
+
+/** Whether people and keys may call it through the gateway; the rest is between services. */
+export function isPublic(route: RouteContract): boolean {
+  return route.scope !== 'service';
+}

@@ -1,4 +1,6 @@
+import { existsSync, readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
+import { join } from 'node:path';
 import { INTAKE_STREAM } from '@tuneloop/contracts/ingest/events';
 import { streamSubjects } from '@tuneloop/contracts/registry';
 import { streamName } from '@tuneloop/contracts/event';
@@ -62,7 +64,10 @@ const baseSchema = z.object({
       }
     }),
   LOG_LEVEL: z.enum(LOG_LEVELS).default('info'),
+  /** Armed fault points, for crash tests: `outbox.after_publish:kill@3`. */
   TUNELOOP_FAULTS: z.string().optional(),
+  /** A folder with one file a service of the same, read at each start: a test changes it between two crashes. */
+  TUNELOOP_FAULTS_DIR: z.string().optional(),
   SUPABASE_URL: z.url().optional(),
   SUPABASE_JWT_SECRET: z.string().optional(),
 });
@@ -146,7 +151,7 @@ export async function startService(definition: ServiceDefinition, options: Start
   const base = parseConfig(baseSchema, options.env);
   const config: unknown = parseConfig(definition.config, options.env);
   const log = (options.log ?? createLog({ level: base.LOG_LEVEL })).child({ service: name });
-  const faults = options.faults ?? FaultPoints.parse(base.TUNELOOP_FAULTS);
+  const faults = options.faults ?? FaultPoints.parse(base.TUNELOOP_FAULTS ?? readFaults(base, name));
   const lifecycle = new Lifecycle({ log });
   try {
     return await assemble({ definition, options, base, config, log, faults, lifecycle });
@@ -154,6 +159,12 @@ export async function startService(definition: ServiceDefinition, options: Start
     await lifecycle.stop();
     throw error;
   }
+}
+
+function readFaults(base: BaseConfig, name: ServiceName): string | undefined {
+  if (base.TUNELOOP_FAULTS_DIR === undefined) return undefined;
+  const file = join(base.TUNELOOP_FAULTS_DIR, name);
+  return existsSync(file) ? readFileSync(file, 'utf8') : undefined;
 }
 
 interface Assembly {

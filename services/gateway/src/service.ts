@@ -7,11 +7,13 @@ import type { HttpApp } from '@tuneloop/runtime/http/app';
 import { defineService } from '@tuneloop/runtime/service';
 import packageJson from '../package.json' with { type: 'json' };
 import { type GatewayContext, gatewayConfig } from './config.ts';
+import { LiveFeed } from './events/liveFeed.ts';
 import { mountAccess } from './http/access.ts';
 import { mountDocs } from './http/docs.ts';
 import { keyLookup, mountInternal } from './http/internal.ts';
 import { mountGatewayOperations } from './http/operations.ts';
 import { mountProxy } from './http/proxy.ts';
+import { mountStreamEvents } from './http/streamEvents.ts';
 
 /** Headers that clients of the Supabase edge functions and of the OpenAI SDKs send. */
 const CORS_HEADERS = [
@@ -34,16 +36,19 @@ export const gatewayService = defineService({
   keyLookup,
   create: async (ctx: GatewayContext) => {
     const routes = await loadRoutes();
+    const feed = new LiveFeed(ctx);
     return {
       routes: async (app) => {
         await addGuards(app, ctx);
         mountAccess(app, ctx);
         mountInternal(app, ctx);
         mountGatewayOperations(app, ctx);
+        mountStreamEvents(app, ctx, feed);
         mountDocs(app, routes, packageJson.version);
         await mountProxy(app, ctx, routes);
       },
       handlers: [],
+      jobs: [feed],
     };
   },
 });

@@ -100,6 +100,8 @@ async function assemble(options: SystemOptions, stops: Stop[], stop: Stop): Prom
     pids[name] = { pid, url };
     files.write('processes.json', JSON.stringify(pids));
   };
+  if (local.postgres?.pid !== undefined) notePid('postgres', local.postgres.pid, local.databaseUrl);
+  if (local.nats?.pid !== undefined) notePid('nats', local.nats.pid, local.natsUrl);
   const common = commonEnvironment(options, local, secret, urls);
 
   onStage('model server');
@@ -119,6 +121,7 @@ async function assemble(options: SystemOptions, stops: Stop[], stop: Stop): Prom
 
   onStage('services');
   const startOne = async (name: ServiceName): Promise<void> => {
+    const own = { ...full, PORT: String(ports[name]) };
     if (options.processes) {
       const child = await startServiceProcess({
         name,

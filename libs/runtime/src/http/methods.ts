@@ -21,6 +21,8 @@ function toPattern(url: string): RegExp {
 export function methodsFor(app: FastifyInstance): (path: string) => string[] {
   const routes: KnownRoute[] = [];
   app.addHook('onRoute', (route) => {
+    // A preflight handler for everything makes no path exist.
+    if (route.url === '*' || route.url === '/*') return;
     routes.push({ pattern: toPattern(route.url), methods: [route.method].flat() });
   });
   return (path) => {

@@ -1,5 +1,5 @@
 import { openApiDocument } from '@tuneloop/contracts/openapi';
-import type { RouteContract } from '@tuneloop/contracts/route';
+import { isPublic, type RouteContract } from '@tuneloop/contracts/route';
 import type { HttpApp } from '@tuneloop/runtime/http/app';
 
 /** `/openapi.json`, and `/docs`: a page without scripts or outside parts that lists every route. */
@@ -11,7 +11,7 @@ export function mountDocs(app: HttpApp, routes: readonly RouteContract[], versio
 }
 
 function docsPage(routes: readonly RouteContract[]): string {
-  const listed = routes.filter((route) => !route.path.startsWith('/internal/'));
+  const listed = routes.filter((route) => isPublic(route));
   const groups = Map.groupBy(listed, (route) => route.tag ?? route.service);
   const sections = [...groups]
     .toSorted(([a], [b]) => a.localeCompare(b))

@@ -1,5 +1,5 @@
 import replyFrom from '@fastify/reply-from';
-import { fastifyPath, type RouteContract } from '@tuneloop/contracts/route';
+import { fastifyPath, isPublic, type RouteContract } from '@tuneloop/contracts/route';
 import type { ServiceName } from '@tuneloop/contracts/services';
 import type { Auth } from '@tuneloop/runtime/auth/auth';
 import { deriveSigningKey } from '@tuneloop/runtime/auth/keys';
@@ -17,7 +17,6 @@ const MAX_CACHED_TOKENS = 5_000;
 /** Tokens are reused for less than they live, so that the last use is still well inside. */
 const TOKEN_REUSE_MS = (MAX_TOKEN_SECONDS * 1000) / 2;
 const RETRY_AFTER_SECONDS = 1;
-const UNAVAILABLE_CODES = new Set(['ECONNREFUSED', 'ECONNRESET', 'UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_SOCKET']);
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -58,7 +57,7 @@ export async function mountProxy(app: HttpApp, ctx: GatewayContext, routes: read
     scope.addContentTypeParser('*', (_request, payload, done) => done(null, payload));
 
     for (const route of routes) {
-      if (route.service === 'gateway' || route.path.startsWith('/internal/')) continue;
+      if (route.service === 'gateway' || !isPublic(route)) continue;
       scope.route({
         method: route.method,
         url: fastifyPath(route.path),
@@ -95,9 +94,7 @@ function forward(
       };
     },
     onError: (_reply, { error }) => {
-      const code = 'code' in error ? String(error.code) : '';
-      const failure = UNAVAILABLE_CODES.has(code) ? unavailable(service, error) : badGateway(service, error);
-      void reply.header('retry-after', RETRY_AFTER_SECONDS).send(failure);
+      void reply.header('retry-after', RETRY_AFTER_SECONDS).send(unavailable(service, error));
     },
   });
 }
@@ -107,16 +104,6 @@ function unavailable(service: ServiceName, cause?: unknown): AppError {
     code: 'gateway.service.unavailable',
     status: 503,
     message: `The ${service} service does not answer. Try again in a moment, with the same Idempotency-Key.`,
-    retry: true,
-    cause,
-  });
-}
-
-function badGateway(service: ServiceName, cause: unknown): AppError {
-  return new AppError({
-    code: 'gateway.service.broke_off',
-    status: 502,
-    message: `The ${service} service broke off. Try again, with the same Idempotency-Key.`,
     retry: true,
     cause,
   });

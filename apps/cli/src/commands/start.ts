@@ -1,0 +1,204 @@
+import { randomUUID } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { bootstrapProject } from '@tuneloop/contracts/gateway/internal';
+import { defaultDataDir } from '@tuneloop/local/dataDir';
+import { silentLog } from '@tuneloop/local/log';
+import { createCallers } from '@tuneloop/runtime/callers';
+import { describeError } from '@tuneloop/runtime/errors';
+import { createLog, LOG_LEVELS } from '@tuneloop/runtime/log';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { pino } from 'pino';
+import { SAMPLE_PROJECT, sampleSettings } from '../demo/sampleProject.ts';
+import { runTurn, type TurnOptions } from '../demo/turn.ts';
+import { DataFiles } from '../start/dataFiles.ts';
+import { startSystem, type System } from '../start/system.ts';
+import { Terminal } from '../start/terminal.ts';
+
+const DEFAULT_PORT = 8080;
+const EXIT_PROMOTED = 0;
+const EXIT_BROKEN = 1;
+const EXIT_KEPT = 3;
+const NANO_FOLDER = fileURLToPath(new URL('../../../../models/nano/base/', import.meta.url));
+
+interface StartFlags {
+  readonly port: number;
+  readonly data?: string;
+  readonly empty: boolean;
+  readonly once: boolean;
+  readonly report?: string;
+  readonly seed: number;
+  readonly taste: string;
+  readonly labels: 'true' | 'shuffled';
+  readonly processes: boolean;
+  readonly logLevel: (typeof LOG_LEVELS)[number];
+}
+
+function integer(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!Number.isInteger(value) || value < min || value > max) {
+      throw new InvalidArgumentError(`give a whole number from ${min} to ${max}.`);
+    }
+    return value;
+  };
+}
+
+export function startCommand(): Command {
+  return new Command('start')
+    .description(
+      'Boots Postgres, NATS, every service and the model server; on an empty database runs one turn of the loop.',
+    )
+    .addOption(
+      new Option('--port <port>', 'where the gateway listens').argParser(integer(0, 65_535)).default(DEFAULT_PORT),
+    )
+    .option('--data <dir>', 'data directory (default: .tuneloop here)')
+    .option('--empty', 'no sample project, no turn', false)
+    .option('--once', 'run one turn and exit: 0 promoted, 3 kept by the gate, 1 broken', false)
+    .option('--report <file>', 'write the turn as JSON')
+    .addOption(
+      new Option('--seed <n>', 'of the sample pictures, the reviewer and the training')
+        .argParser(integer(0, 2 ** 31 - 1))
+        .default(1),
+    )
+    .option('--taste <name>', 'of the scripted reviewer: accurate, vivid, plain, or not-<name>', 'accurate')
+    .addOption(
+      new Option('--labels <kind>', 'shuffled: ratings are dealt out at random, as a null control')
+        .choices(['true', 'shuffled'])
+        .default('true'),
+    )
+    .option('--processes', 'every service as a process of its own', false)
+    .addOption(new Option('--log-level <level>', 'of the log files').choices([...LOG_LEVELS]).default('info'))
+    .action(start);
+}
+
+async function start(flags: StartFlags): Promise<void> {
+  const terminal = new Terminal();
+  const directory = flags.data ?? (flags.once ? defaultOnceDirectory() : defaultDataDir({ log: silentLog }));
+  const files = new DataFiles(directory);
+  const log = createLog({
+    level: flags.logLevel,
+    destination: pino.destination({ dest: join(files.logs, 'tuneloop.log'), sync: false, mkdir: true }),
+  });
+  const startedAt = performance.now();
+  let system: System;
+  try {
+    terminal.line('Tuneloop');
+    system = await startSystem({
+      files,
+      port: flags.port,
+      processes: flags.processes,
+      log,
+      env: process.env,
+      models: { nano: NANO_FOLDER },
+      onStage: (stage) => terminal.progress('start', stage),
+    });
+  } catch (error) {
+    terminal.line(`Could not start: ${describeError(error)}`);
+    terminal.line(`The log is in ${files.logs}`);
+    process.exitCode = EXIT_BROKEN;
+    return;
+  }
+  terminal.done(
+    'ready',
+    `${flags.processes ? '7 services as processes' : '7 services in one process'}, model server, Postgres, NATS`,
+    (performance.now() - startedAt) / 1000,
+  );
+
+  const stopped = stopOnSignal(system, terminal);
+  try {
+    await serve(flags, files, system, terminal, (performance.now() - startedAt) / 1000);
+    if (!flags.once) {
+      terminal.line('Press Ctrl-C to stop. The data stays in ' + directory);
+      await stopped.signal;
+      return;
+    }
+  } catch (error) {
+    terminal.line(`The turn broke off: ${describeError(error)}`);
+    terminal.line(`The log is in ${files.logs}`);
+    process.exitCode = EXIT_BROKEN;
+  }
+  await stopped.stop();
+  process.exit();
+}
+
+async function serve(
+  flags: StartFlags,
+  files: DataFiles,
+  system: System,
+  terminal: Terminal,
+  bootSeconds: number,
+): Promise<void> {
+  files.write('url', system.gatewayUrl);
+  files.write('connections.json', JSON.stringify({ database: system.databaseUrl, nats: system.natsUrl }));
+  const { apiKey, fresh } = await ensureProject(flags, files, system);
+  terminal.line(`  gateway      ${system.gatewayUrl}   (API page: ${system.gatewayUrl}/docs)`);
+  terminal.line(`  API key      ${apiKey}`);
+  if (flags.empty || (!fresh && !flags.once)) return;
+  const turn: TurnOptions = {
+    gatewayUrl: system.gatewayUrl,
+    apiKey,
+    seed: flags.seed,
+    taste: flags.taste,
+    shuffled: flags.labels === 'shuffled',
+    terminal,
+  };
+  const report = await runTurn(turn);
+  const full = { ...report, seconds: { boot: Number(bootSeconds.toFixed(2)), ...report.seconds } };
+  if (flags.report !== undefined) await writeFile(flags.report, `${JSON.stringify(full, null, 2)}\n`);
+  process.exitCode = report.gate.decision === 'promoted' || !flags.once ? EXIT_PROMOTED : EXIT_KEPT;
+}
+
+/** The sample project and its owner key: made at the first start, found at later ones. */
+async function ensureProject(
+  flags: StartFlags,
+  files: DataFiles,
+  system: System,
+): Promise<{ apiKey: string; fresh: boolean }> {
+  const callers = createCallers({
+    urls: system.urls,
+    service: 'cli',
+    serviceSecret: system.secret,
+    log: createLog({ level: 'silent' }),
+  });
+  try {
+    const stored = files.read('api-key');
+    const answer = await callers.call(
+      bootstrapProject,
+      { body: { ...SAMPLE_PROJECT, settings: sampleSettings(flags.taste), make_key: stored === null } },
+      { projectId: SAMPLE_PROJECT.project_id, idempotencyKey: randomUUID() },
+    );
+    const apiKey = answer.api_key ?? stored!;
+    files.write('api-key', apiKey);
+    return { apiKey, fresh: answer.created };
+  } finally {
+    await callers.close();
+  }
+}
+
+/** `--once` without `--data` is an experiment of its own: it neither finds nor leaves data. */
+function defaultOnceDirectory(): string {
+  return join(defaultDataDir({ log: silentLog }), 'once', `${Date.now()}-${process.pid}`);
+}
+
+function stopOnSignal(system: System, terminal: Terminal): { signal: Promise<void>; stop: () => Promise<void> } {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  let stopping: Promise<void> | null = null;
+  const stop = (): Promise<void> => {
+    stopping ??= system.stop();
+    return stopping;
+  };
+  const onSignal = (): void => {
+    if (stopping) process.exit(EXIT_BROKEN);
+    terminal.line();
+    terminal.line('Stopping: requests and jobs finish first. Ctrl-C again stops at once.');
+    stop().then(() => {
+      resolve();
+      process.exit();
+    }, reject);
+  };
+  process.on('SIGINT', onSignal);
+  process.on('SIGTERM', onSignal);
+  return { signal: promise, stop };
+}
