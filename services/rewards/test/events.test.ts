@@ -121,8 +121,8 @@ describe('response events', () => {
       const record = response();
       system.faults.arm(point, 'throw');
       const eventId = await created(record);
-      await eventually(async () => (await projected(record.response_id)) !== undefined);
       await eventually(async () => (await inboxCount(eventId)) === 1);
+      expect(await projected(record.response_id)).toMatchObject({ version: 1 });
     },
   );
 
@@ -139,11 +139,11 @@ describe('response events', () => {
     await eventually(async () => (await projected(a.response_id))?.deleted_at !== null);
     expect([await count(listRewards), await count(listPreferences), await count(listFeedback)]).toEqual([1, 0, 1]);
     const retracted = (await system.announced(projectId)).filter(({ type }) => type.endsWith('.retracted'));
-    expect(retracted.map(({ type, data }) => [type, data.reason]).toSorted()).toEqual([
-      ['preference.retracted', 'deleted'],
-      ['preference.retracted', 'deleted'],
-      ['preference.retracted', 'deleted'],
-      ['reward.retracted', 'deleted'],
+    expect(retracted.map(({ type, data }) => `${type} ${String(data.reason)}`).toSorted()).toEqual([
+      'preference.retracted deleted',
+      'preference.retracted deleted',
+      'preference.retracted deleted',
+      'reward.retracted deleted',
     ]);
 
     // A late event does not bring it back, and nor does its owner's word.
@@ -259,6 +259,8 @@ describe('feedback submitted over NATS', () => {
     await submit(item(theirs, shared), { 'ce-projectid': projectId }, other);
     await submit(item(mine, shared));
     await eventually(async () => (await count(listRewards)) === 1);
+    const mineOnly = await system.call<Page<{ response_id: string }>>(listRewards, {}, { projectId });
+    expect(mineOnly.body.data).toMatchObject([{ response_id: mine.response_id }]);
   });
 
   it('that cannot be taken is answered with field and reason, and kept as a dead letter', async () => {
@@ -298,12 +300,13 @@ describe('feedback submitted over NATS', () => {
     const shared = { id: newId(), source: '/kiosk', kind: 'ab' };
     for (const project of [projectId, other])
       await submit(item(response(), shared), { 'ce-id': shared.id, 'ce-source': 's' }, project);
-    await eventually(async () => {
-      const rows = await system.sql(
-        'SELECT DISTINCT project_id FROM rewards.dead_letters WHERE project_id = ANY($1::uuid[])',
+    const kept = await eventually(async () => {
+      const rows = await system.sql<{ code: string }>(
+        'SELECT code FROM rewards.dead_letters WHERE project_id = ANY($1::uuid[])',
         [[projectId, other]],
       );
-      return rows.length === 2;
+      return rows.length === 2 && rows;
     });
+    expect(kept).toEqual([{ code: 'intake.invalid' }, { code: 'intake.invalid' }]);
   });
 });

@@ -128,11 +128,7 @@ describe('lists and statistics refuse', () => {
     [getStatistics, { by: 'weather' }, 'by'],
     [getStatistics, { from: 'monday' }, 'from'],
   ])('%s', async (contract, query, field) => {
-    const refused = await system.call<Problem>(
-      contract,
-      { query: { ...query } as Record<string, string | number> },
-      { projectId },
-    );
+    const refused = await system.call<Problem>(contract, { query: { ...query } }, { projectId });
     expect(refused.status).toBe(400);
     expect(refused.body.errors?.[0]?.field).toBe(field);
   });

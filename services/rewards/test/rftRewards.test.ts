@@ -146,7 +146,11 @@ describe('/functions/v1/rft-rewards', () => {
     ];
     for (const [contract, input, status, named] of cases) {
       const refused = await system.call<Created>(contract, input, { projectId });
-      expect([refused.status, refused.body.success], JSON.stringify(input).slice(0, 200)).toEqual([status, false]);
+      expect({ input, status: refused.status, success: refused.body.success }).toEqual({
+        input,
+        status,
+        success: false,
+      });
       expect(refused.body.error).toContain(named);
     }
     expect(await list({ response_id })).toMatchObject({ count: 1, data: [{ id: reward, score: 0 }] });
