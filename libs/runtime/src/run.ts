@@ -1,6 +1,7 @@
 import { describeError } from './errors.ts';
 import { stopWithProcess } from './lifecycle.ts';
 import { createLog } from './log.ts';
+import { readSecretFiles } from './secretFiles.ts';
 import { type ServiceDefinition, startService } from './service.ts';
 
 /**
@@ -10,7 +11,7 @@ import { type ServiceDefinition, startService } from './service.ts';
 export async function runService(definition: ServiceDefinition): Promise<void> {
   const log = createLog({ bindings: { service: definition.name } });
   try {
-    const service = await startService(definition, { env: process.env, processMetrics: true });
+    const service = await startService(definition, { env: readSecretFiles(process.env), processMetrics: true });
     stopWithProcess(() => service.stop(), log);
     // The parent that spawned this process learns the address without parsing logs; when it dies without a word,
     // nothing is left behind.

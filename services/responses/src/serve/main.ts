@@ -1,11 +1,12 @@
 import { describeError } from '@tuneloop/runtime/errors';
 import { createLog, LOG_LEVELS } from '@tuneloop/runtime/log';
+import { readSecretFiles } from '@tuneloop/runtime/secretFiles';
 import { startServe } from './server.ts';
 
 const level = LOG_LEVELS.find((name) => name === process.env.LOG_LEVEL) ?? 'info';
 const log = createLog({ level, bindings: { service: 'serve' } });
 try {
-  const server = await startServe(process.env);
+  const server = await startServe(readSecretFiles(process.env));
   // The parent that spawned this process learns the address without parsing logs.
   process.send?.({ type: 'ready', url: server.url });
   let stopping = false;
