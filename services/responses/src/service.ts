@@ -6,13 +6,18 @@ import { Providers } from './egress/providers.ts';
 import { Router } from './egress/router.ts';
 import { onCheckpointCreated } from './events/onCheckpointCreated.ts';
 import { onDeploymentChanged } from './events/onDeploymentChanged.ts';
+import { onImageUploaded } from './events/onImageUploaded.ts';
+import { onItemErased } from './events/onItemErased.ts';
 import { mountChat } from './http/chat.ts';
 import { mountGenerate } from './http/generate.ts';
 import { mountModelAliases } from './http/modelAliases.ts';
 import { mountModels } from './http/models.ts';
+import { mountPrompts } from './http/prompts.ts';
+import { mountPromptTemplates } from './http/promptTemplates.ts';
 import { mountRecords } from './http/records.ts';
 import { mountResponses } from './http/responses.ts';
 import { mountRftResponses } from './http/rftResponses.ts';
+import { createGenerationPool } from './jobs/generation.ts';
 import { createSweeper } from './jobs/sweeper.ts';
 
 export const responsesService = defineService({
@@ -22,8 +27,12 @@ export const responsesService = defineService({
   create(ctx) {
     const providers = new Providers(ctx.config, ctx.base.TUNELOOP_SECRET, ctx.log);
     const deps: ChatDependencies = { ctx, providers, router: new Router(ctx, providers) };
+    const pool = createGenerationPool(deps);
+    const wake = (): void => pool.wake();
     return {
       routes(app) {
+        // After the last request has been answered; jobs have stopped by then.
+        app.addHook('onClose', () => providers.close());
         mountRftResponses(app, ctx);
         mountResponses(app, ctx);
         mountRecords(app, ctx);
@@ -31,9 +40,11 @@ export const responsesService = defineService({
         mountModels(app, deps);
         mountModelAliases(app, deps);
         mountGenerate(app, deps);
+        mountPrompts(app, ctx, wake);
+        mountPromptTemplates(app, ctx);
       },
-      handlers: [projectHandler(), onDeploymentChanged(), onCheckpointCreated()],
-      jobs: [createSweeper(ctx), { name: 'providers', start: () => undefined, stop: () => providers.close() }],
+      handlers: [projectHandler(), onDeploymentChanged(), onCheckpointCreated(), onImageUploaded(wake), onItemErased()],
+      jobs: [createSweeper(ctx), { name: 'generation', start: () => pool.start(), stop: () => pool.stop() }],
     };
   },
 });

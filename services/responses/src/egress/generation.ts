@@ -47,7 +47,7 @@ export interface GenerationEnd {
 export async function endGeneration(tx: Tx, providers: Providers, end: GenerationEnd): Promise<void> {
   const { traceId, target, meter } = end;
   const costUsd = providers.cost(target, meter.promptTokens, meter.completionTokens);
-  await closeTrace(tx, traceId, {
+  const closed = await closeTrace(tx, traceId, {
     status: end.status,
     promptTokens: meter.promptTokens,
     completionTokens: meter.completionTokens,
@@ -56,7 +56,8 @@ export async function endGeneration(tx: Tx, providers: Providers, end: Generatio
     firstTokenMs: meter.firstTokenMs,
     error: end.error === undefined ? null : describeError(end.error),
   });
-  if (meter.promptTokens + meter.completionTokens === 0) return;
+  // Ended before: its tokens have been told.
+  if (!closed || meter.promptTokens + meter.completionTokens === 0) return;
   await emit(tx, usageRecorded, {
     subject: traceId,
     data: {

@@ -66,6 +66,13 @@ export class Router {
     return { target: choose(route, tx.projectId!, request.user), settings };
   }
 
+  /** What serves the project's own model in a slot. */
+  async resolveProjectModel(tx: Tx, slot: string, user: string): Promise<Resolved> {
+    const settings = await projectSettings(tx, this.#ctx);
+    const route = await this.#ofSlot(tx, slot, settings);
+    return { target: choose(route, tx.projectId!, user), settings };
+  }
+
   /** What a name stood for last, for the time without Postgres. An unknown name may still be the upstream's. */
   fallback(projectId: string, request: RouteRequest): ModelTarget | undefined {
     const route = this.#remembered.get(rememberKey(projectId, request));
