@@ -1,35 +1,27 @@
 import { join } from 'node:path';
 import { SERVICES, type ServiceName } from '@tuneloop/contracts/services';
-import { datasetsService } from '@tuneloop/datasets/service';
-import { gatewayService } from '@tuneloop/gateway/service';
-import { ingestService } from '@tuneloop/ingest/service';
 import { type Local, startLocal } from '@tuneloop/local/local';
 import { freePort } from '@tuneloop/local/processes';
-import { responsesService } from '@tuneloop/responses/service';
 import { type ServeChild, spawnServe } from '@tuneloop/responses/serve/child';
-import { rewardsService } from '@tuneloop/rewards/service';
 import type { Logger } from '@tuneloop/runtime/log';
 import { migrate } from '@tuneloop/runtime/migrate';
-import { type ServiceDefinition, startService } from '@tuneloop/runtime/service';
-import { schedulerService } from '@tuneloop/scheduler/service';
-import { trainerService } from '@tuneloop/trainer/service';
+import { startService } from '@tuneloop/runtime/service';
 import type { DataFiles } from './dataFiles.ts';
+import { DEFINITIONS, MIGRATION_SETS } from './definitions.ts';
 import { startServiceProcess } from './serviceProcess.ts';
 
-/** Every service, in start order. */
-const DEFINITIONS: Readonly<Record<ServiceName, ServiceDefinition>> = {
-  gateway: gatewayService,
-  ingest: ingestService,
-  responses: responsesService,
-  rewards: rewardsService,
-  datasets: datasetsService,
-  trainer: trainerService,
-  scheduler: schedulerService,
-};
+const LOOPBACK = '127.0.0.1';
+const EVERY_ADDRESS: ReadonlySet<string> = new Set([LOOPBACK, '0.0.0.0', '::', 'localhost']);
 
 export interface SystemOptions {
   readonly files: DataFiles;
   readonly port: number;
+  /** Where the gateway listens; all else stays on loopback. Default 127.0.0.1. */
+  readonly host?: string;
+  /** The schema is brought up to date by someone else, as a role that may; this process needs only the services' logins. */
+  readonly migrated?: boolean;
+  /** What the model server logs goes to this process' own output, as containers want it, instead of a file. */
+  readonly logsToOutput?: boolean;
   /** Each service as a process of its own. */
   readonly processes: boolean;
   readonly log: Logger;
@@ -82,19 +74,18 @@ async function assemble(options: SystemOptions, stops: Stop[], stop: Stop): Prom
   stops.push(() => local.stop());
   const secret = env.TUNELOOP_SECRET ?? files.secret();
 
-  onStage('migrations');
-  await migrate({
-    adminUrl: local.databaseUrl,
-    secret,
-    sets: SERVICES.map((service) => ({ service, directory: DEFINITIONS[service].migrations })),
-    log,
-  });
+  if (options.migrated !== true) {
+    onStage('migrations');
+    await migrate({ adminUrl: local.databaseUrl, secret, sets: MIGRATION_SETS, log });
+  }
 
   const ports: Record<ServiceName, number> = { ...(await freePorts()), gateway: options.port };
-  const urls = Object.fromEntries(SERVICES.map((name) => [name, `http://127.0.0.1:${ports[name]}`])) as Record<
+  const host = options.host ?? LOOPBACK;
+  const urls = Object.fromEntries(SERVICES.map((name) => [name, `http://${LOOPBACK}:${ports[name]}`])) as Record<
     ServiceName,
     string
   >;
+  if (!EVERY_ADDRESS.has(host)) urls.gateway = `http://${host.includes(':') ? `[${host}]` : host}:${ports.gateway}`;
   const pids: Record<string, { pid: number; url: string }> = {};
   const notePid = (name: string, pid: number, url: string): void => {
     pids[name] = { pid, url };
@@ -108,12 +99,13 @@ async function assemble(options: SystemOptions, stops: Stop[], stop: Stop): Prom
   const serve: ServeChild = await spawnServe({
     env: {
       ...common,
+      HOST: LOOPBACK,
       SERVE_MODELS: Object.entries(options.models)
         .map(([name, folder]) => `${name}=${folder}`)
         .join(','),
     },
     log,
-    logFile: join(files.logs, 'serve.log'),
+    ...(options.logsToOutput === true ? {} : { logFile: join(files.logs, 'serve.log') }),
   });
   stops.push(() => serve.stop());
   notePid('serve', serve.pid, serve.url);
@@ -121,7 +113,7 @@ async function assemble(options: SystemOptions, stops: Stop[], stop: Stop): Prom
 
   onStage('services');
   const startOne = async (name: ServiceName): Promise<void> => {
-    const own = { ...full, PORT: String(ports[name]) };
+    const own = { ...full, HOST: name === 'gateway' ? host : LOOPBACK, PORT: String(ports[name]) };
     if (options.processes) {
       const child = await startServiceProcess({
         name,
@@ -139,7 +131,8 @@ async function assemble(options: SystemOptions, stops: Stop[], stop: Stop): Prom
   };
   // In a process of its own each service takes a second or two to load: together they take as long as two.
   if (options.processes) await settleAll(SERVICES.map((name) => startOne(name)));
-  else for (const name of SERVICES) await startOne(name);
+  // The public door last: what answers there is whole.
+  else for (const name of SERVICES.toReversed()) await startOne(name);
 
   return {
     gatewayUrl: urls.gateway,
