@@ -5,7 +5,10 @@ import type { FaultPoints } from '../faultPoints.ts';
 
 /** Connections one service process may hold. Seven services in one process stay under Postgres' default of 100. */
 const MAX_CONNECTIONS = 8;
-const CONNECT_TIMEOUT_MS = 5_000;
+/** Covers the wait for a free connection too, under load. */
+const CONNECT_TIMEOUT_MS = 15_000;
+/** After a restart of Postgres every pooled connection is dead: enough tries to go through the whole pool. */
+const BEGIN_ATTEMPTS = MAX_CONNECTIONS + 1;
 const IDLE_TIMEOUT_MS = 30_000;
 const STATEMENT_TIMEOUT_MS = 60_000;
 const IDLE_IN_TRANSACTION_TIMEOUT_MS = 60_000;
@@ -67,6 +70,7 @@ export class Database {
   readonly #pool: pg.Pool;
   readonly #log: Logger;
   readonly #faults: FaultPoints;
+  readonly #hot = new HotStatements();
   readonly schema: string;
 
   constructor(options: DatabaseOptions) {
@@ -116,21 +120,15 @@ export class Database {
   }
 
   async #transaction<T>(projectId: string | null, work: (tx: Tx) => Promise<T>, options: TenantOptions): Promise<T> {
-    const client = await this.#connect();
+    const client = await this.#begin(options.isolation);
     const effects: (() => void)[] = [];
     // A connection lost between two statements is reported here as well; the statement that follows fails by itself.
     const onError = (error: Error): void => this.#log.warn({ err: error }, 'Postgres connection lost in a transaction');
     client.on('error', onError);
     let broken: Error | undefined;
     try {
-      await client.query(options.isolation ? `BEGIN ISOLATION LEVEL ${options.isolation}` : 'BEGIN');
-      if (projectId !== null) {
-        await client.query(`SELECT set_config('tl.project', $1, true), set_config('tl.actor', $2, true)`, [
-          projectId,
-          options.actor ?? '',
-        ]);
-      }
-      const result = await work(makeTx(client, projectId, options.actor ?? null, effects));
+      await client.query(beginSql(projectId, options));
+      const result = await work(makeTx(client, this.#hot, projectId, options.actor ?? null, effects));
       this.#faults.hit('pg.before_commit');
       await client.query('COMMIT');
       this.#faults.hit('pg.after_commit');
@@ -144,6 +142,21 @@ export class Database {
     } finally {
       client.off('error', onError);
       client.release(broken);
+    }
+  }
+
+  /** A connection inside a fresh transaction. One that died in the pool is found out here and replaced: nothing was done yet. */
+  async #begin(isolation: TenantOptions['isolation']): Promise<pg.PoolClient> {
+    const sql = isolation ? `BEGIN ISOLATION LEVEL ${isolation}` : 'BEGIN';
+    for (let attempt = 1; ; attempt++) {
+      const client = await this.#connect();
+      try {
+        await client.query(sql);
+        return client;
+      } catch (error) {
+        client.release(error instanceof Error ? error : true);
+        if (attempt >= BEGIN_ATTEMPTS) throw error;
+      }
     }
   }
 
@@ -172,21 +185,64 @@ export class Database {
   }
 }
 
-function makeTx(client: pg.PoolClient, projectId: string | null, actor: string | null, effects: (() => void)[]): Tx {
+/** BEGIN and the claims of a tenant transaction in one round trip. */
+function beginSql(projectId: string | null, options: TenantOptions): string {
+  const begin = options.isolation ? `BEGIN ISOLATION LEVEL ${options.isolation}` : 'BEGIN';
+  if (projectId === null) return begin;
+  const project = pg.escapeLiteral(projectId);
+  const actor = pg.escapeLiteral(options.actor ?? '');
+  return `${begin}; SELECT set_config('tl.project', ${project}, true), set_config('tl.actor', ${actor}, true)`;
+}
+
+/** A statement is worth preparing, per connection, once this process has run it so often. */
+const PREPARE_AFTER_RUNS = 50;
+/** Prepared plans take memory on every connection: the hot statements of one service are few. */
+const MAX_PREPARED = 48;
+/** Texts whose runs are counted; SQL texts are constants, so a service has some hundred. */
+const MAX_COUNTED = 1_000;
+
+/** Which SQL texts are run so often that the server should parse and plan them once. */
+class HotStatements {
+  readonly #runs = new Map<string, number>();
+  readonly #names = new Map<string, string>();
+
+  nameOf(sql: string): string | undefined {
+    const name = this.#names.get(sql);
+    if (name !== undefined || this.#names.size >= MAX_PREPARED) return name;
+    const runs = (this.#runs.get(sql) ?? 0) + 1;
+    if (runs >= PREPARE_AFTER_RUNS) {
+      this.#runs.delete(sql);
+      this.#names.set(sql, `hot_${this.#names.size}`);
+    } else if (this.#runs.size < MAX_COUNTED || runs > 1) this.#runs.set(sql, runs);
+    return this.#names.get(sql);
+  }
+}
+
+function makeTx(
+  client: pg.PoolClient,
+  hot: HotStatements,
+  projectId: string | null,
+  actor: string | null,
+  effects: (() => void)[],
+): Tx {
+  const run = async <Row extends object>(sql: string, params: readonly SqlValue[]): Promise<pg.QueryResult<Row>> => {
+    const name = hot.nameOf(sql);
+    return client.query<Row>({ text: sql, values: [...params], ...(name === undefined ? {} : { name }) });
+  };
   return {
     projectId,
     actor,
     once: new Set(),
     async query<Row extends object>(sql: string, params: readonly SqlValue[] = []) {
-      const result = await client.query<Row>(sql, [...params]);
+      const result = await run<Row>(sql, params);
       return result.rows;
     },
     async one<Row extends object>(sql: string, params: readonly SqlValue[] = []) {
-      const result = await client.query<Row>(sql, [...params]);
+      const result = await run<Row>(sql, params);
       return result.rows[0];
     },
     async execute(sql: string, params: readonly SqlValue[] = []) {
-      const result = await client.query(sql, [...params]);
+      const result = await run(sql, params);
       return result.rowCount ?? 0;
     },
     afterCommit(effect: () => void) {
