@@ -5,15 +5,13 @@ import { join, resolve } from 'node:path';
 import { lockDirectory } from './directoryLock.ts';
 import type { Log } from './log.ts';
 import { resolveNatsServer } from './natsBinary.ts';
+import { natsConfiguration } from './natsConfiguration.ts';
 import { loadNatsIdentity, type NatsIdentity } from './natsIdentity.ts';
 import { freePort, isAlive, openChildLog, processStartTime, stopProcess, waitUntil } from './processes.ts';
 import { Supervisor } from './supervisor.ts';
 
 /** Account that the services share; outside publishers are in `TL_INTAKE`. */
 export const SERVICES_ACCOUNT = 'TL';
-
-/** A message's bound: larger contents travel as blob references. */
-const MAX_PAYLOAD_BYTES = 1024 * 1024;
 
 /** A store with many streams is read before the port opens. */
 const READY_TIMEOUT_MS = 60_000;
@@ -185,22 +183,13 @@ class Server {
   }
 
   #configuration(): string {
-    const { operator, accounts } = this.#identity;
-    const preload = [operator.systemAccount, ...accounts.flatMap((account) => [account.services, account.intake])];
-    return [
-      `listen: "127.0.0.1:${this.port}"`,
-      ...(this.monitorPort === undefined ? [] : [`http: "127.0.0.1:${this.monitorPort}"`]),
-      `max_payload: ${MAX_PAYLOAD_BYTES}`,
-      `jetstream { store_dir: ${JSON.stringify(join(this.#dir, 'jetstream'))} }`,
-      `operator: ${operator.jwt}`,
-      `system_account: ${operator.systemAccount.publicKey}`,
-      'resolver: MEMORY',
-      'resolver_preload: {',
-      ...preload.map((account) => `  ${account.publicKey}: ${account.jwt}`),
-      '}',
-      this.#options.extraConfig ?? '',
-      '',
-    ].join('\n');
+    return natsConfiguration({
+      identity: this.#identity,
+      listen: `127.0.0.1:${this.port}`,
+      http: this.monitorPort === undefined ? undefined : `127.0.0.1:${this.monitorPort}`,
+      storeDir: join(this.#dir, 'jetstream'),
+      extra: this.#options.extraConfig,
+    });
   }
 
   async #launch(): Promise<ChildProcess> {

@@ -34,8 +34,8 @@ export function readSecretFiles(env: Env): Env {
       result[name] = readFileSync(path, 'utf8').replace(/\r?\n$/, '');
       delete result[field];
     } catch (error) {
-      const code = (error as { code?: unknown }).code;
-      wrong.push({ field, message: `names a file that cannot be read (${String(code)})` });
+      const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown error';
+      wrong.push({ field, message: `names a file that cannot be read (${code})` });
     }
   }
   if (wrong.length > 0) throw new ConfigError(wrong);

@@ -24,6 +24,7 @@ const NANO_FOLDER = fileURLToPath(new URL('../../../../models/nano/base/', impor
 
 interface StartFlags {
   readonly port: number;
+  readonly host: string;
   readonly data?: string;
   readonly empty: boolean;
   readonly once: boolean;
@@ -53,6 +54,7 @@ export function startCommand(): Command {
     .addOption(
       new Option('--port <port>', 'where the gateway listens').argParser(integer(0, 65_535)).default(DEFAULT_PORT),
     )
+    .option('--host <address>', 'where the gateway listens; 0.0.0.0 for every address', '127.0.0.1')
     .option('--data <dir>', 'data directory (default: .tuneloop here)')
     .option('--empty', 'no sample project, no turn', false)
     .option('--once', 'run one turn and exit: 0 promoted, 3 kept by the gate, 1 broken', false)
@@ -88,6 +90,7 @@ async function start(flags: StartFlags): Promise<void> {
     system = await startSystem({
       files,
       port: flags.port,
+      host: flags.host,
       processes: flags.processes,
       log,
       env: process.env,

@@ -11,7 +11,10 @@ import { DEFINITIONS, MIGRATION_SETS } from './definitions.ts';
 import { startServiceProcess } from './serviceProcess.ts';
 
 const LOOPBACK = '127.0.0.1';
+/** Addresses under which loopback answers as well. */
 const EVERY_ADDRESS: ReadonlySet<string> = new Set([LOOPBACK, '0.0.0.0', '::', 'localhost']);
+/** What answers at the public door is whole; when stopping, the door closes first. */
+const DOOR_LAST = SERVICES.toSorted((a, b) => Number(a === 'gateway') - Number(b === 'gateway'));
 
 export interface SystemOptions {
   readonly files: DataFiles;
@@ -100,6 +103,7 @@ async function assemble(options: SystemOptions, stops: Stop[], stop: Stop): Prom
     env: {
       ...common,
       HOST: LOOPBACK,
+      PORT: '0',
       SERVE_MODELS: Object.entries(options.models)
         .map(([name, folder]) => `${name}=${folder}`)
         .join(','),
@@ -131,8 +135,7 @@ async function assemble(options: SystemOptions, stops: Stop[], stop: Stop): Prom
   };
   // In a process of its own each service takes a second or two to load: together they take as long as two.
   if (options.processes) await settleAll(SERVICES.map((name) => startOne(name)));
-  // The public door last: what answers there is whole.
-  else for (const name of SERVICES.toReversed()) await startOne(name);
+  else for (const name of DOOR_LAST) await startOne(name);
 
   return {
     gatewayUrl: urls.gateway,
