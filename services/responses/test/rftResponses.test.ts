@@ -1,5 +1,7 @@
 import {
   createResponse,
+  deleteResponse,
+  getResponse,
   createRftResponse,
   deleteRftResponse,
   listResponses,
@@ -176,6 +178,14 @@ describe('responses', () => {
       } while (cursor !== null);
       expect(seen.toSorted()).toEqual(made.toSorted());
     }
+    const none = await system.call(listResponses, { query: { purpose: 'candidate' } }, { projectId: own });
+    expect(none.body).toMatchObject({ data: [] });
+    const one = { params: { id: made[0]! } };
+    const got = await system.call(getResponse, one, { projectId: own });
+    expect(got.body).toMatchObject({ response_id: made[0], brand: 'acme', purpose: 'production', trace: null });
+    expect((await system.call(deleteResponse, one, { projectId: own })).body).toMatchObject({ deleted: true });
+    expect((await system.call(getResponse, one, { projectId: own })).status).toBe(404);
+    expect((await system.call(deleteResponse, one, { projectId: own })).status).toBe(404);
     const bad = await system.call(listResponses, { query: { cursor: 'x' } }, { projectId: own });
     expect(bad.status).toBe(400);
   });

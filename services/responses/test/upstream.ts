@@ -51,7 +51,7 @@ export class LoopbackUpstream {
       json(response, this.refuse.status, { error: this.refuse.error });
       return;
     }
-    const content = [...JSON.stringify(body.messages)].toReversed().join('').slice(0, 40);
+    const content = JSON.stringify(body.messages).split('').toReversed().join('').slice(0, 40);
     const head = { id: 'chatcmpl-theirs', created: 1, model: `${String(body.model)}-2026-01-01` };
     const usage = { prompt_tokens: 1000, completion_tokens: 500, total_tokens: 1500 };
     if (body.stream !== true) {
@@ -76,7 +76,7 @@ export class LoopbackUpstream {
       response.write(`data: ${JSON.stringify({ ...head, object: 'chat.completion.chunk', choices, ...more })}\r\n\r\n`);
     };
     send([{ index: 0, delta: { role: 'assistant', content: '' }, finish_reason: null }]);
-    for (const [i, character] of [...content].entries()) {
+    for (const [i, character] of content.split('').entries()) {
       send([{ index: 0, delta: { content: character }, finish_reason: null }]);
       if (i === 0) await this.hold;
     }

@@ -1,9 +1,15 @@
-import { listModelAliases, putModelAlias, deleteModelAlias } from '@tuneloop/contracts/responses/http';
+import {
+  deleteModelAlias,
+  getResponse,
+  listModelAliases,
+  listResponses,
+  putModelAlias,
+} from '@tuneloop/contracts/responses/http';
 import { findResponseByCompletion, generate } from '@tuneloop/contracts/responses/internal';
 import { newId } from '@tuneloop/runtime/ids';
 import { eventually } from '@tuneloop/testkit/eventually';
 import { startTestService, type TestSystem } from '@tuneloop/testkit/service';
-import OpenAI from 'openai';
+import OpenAI, { APIError } from 'openai';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { responsesService } from '../src/service.ts';
 import { LoopbackUpstream } from './upstream.ts';
@@ -109,13 +115,15 @@ describe('an upstream behind a name', () => {
     const stream = await client.chat.completions.create({ model: 'big-model', messages, stream: true });
     let id = '';
     let text = '';
+    let foundAtEnd = 0;
     for await (const chunk of stream) {
       id = chunk.id;
       text += chunk.choices[0]?.delta.content ?? '';
       expect(chunk.model).toBe('big-model');
       expect(chunk.usage ?? null).toBeNull();
-      if (chunk.choices[0]?.finish_reason) expect((await recordOf(id)).status).toBe(200);
+      if (chunk.choices[0]?.finish_reason) foundAtEnd = (await recordOf(id)).status;
     }
+    expect(foundAtEnd).toBe(200);
     expect((await recordOf(id)).body.response_text).toBe(text);
     const counted = await client.chat.completions.create({
       model: 'big-model',
@@ -145,6 +153,48 @@ describe('an upstream behind a name', () => {
     expect((await recordOf(id)).status).toBe(404);
   });
 
+  it('is recorded whole, and told of clipped, when the conversation is too long for an event', async () => {
+    const long = 'word '.repeat(30_000);
+    const answer = await client.chat.completions.create({
+      model: 'big-model',
+      messages: [
+        { role: 'system', content: long },
+        { role: 'user', content: long },
+      ],
+    });
+    expect((await recordOf(answer.id)).body).toMatchObject({
+      prompt: long,
+      messages: [{ role: 'system', content: long }, {}],
+    });
+    const [event] = await system.sql<{ body: { messages: null; prompt: string; metadata: object } }>(
+      `SELECT body FROM responses.outbox WHERE body->>'completion_id' = $1`,
+      [answer.id],
+    );
+    expect(event?.body).toMatchObject({ messages: null, metadata: { clipped: true } });
+    expect(long.startsWith(event?.body.prompt ?? 'x')).toBe(true);
+  });
+
+  it('shows its trace beside the answer', async () => {
+    const answer = await client.chat.completions.create({ model: 'big-model', messages });
+    const { body } = await system.call<{ data: { response_id: string }[] }>(
+      listResponses,
+      { query: { limit: 1 } },
+      { projectId },
+    );
+    const got = await system.call(getResponse, { params: { id: body.data[0]!.response_id } }, { projectId });
+    expect(got.body).toMatchObject({
+      completion_id: answer.id,
+      trace: {
+        kind: 'chat',
+        status: 'done',
+        provider: 'upstream',
+        model: 'big-model',
+        completion_tokens: 500,
+        error: null,
+      },
+    });
+  });
+
   it('is not recorded with store: false, but counted', async () => {
     const answer = await client.chat.completions.create({ model: 'big-model', messages, store: false });
     expect((await recordOf(answer.id)).status).toBe(404);
@@ -171,7 +221,7 @@ describe('an upstream behind a name', () => {
         () => undefined,
         (error: unknown) => error,
       );
-      expect(failed).toBeInstanceOf(OpenAI.APIError);
+      expect(failed).toBeInstanceOf(APIError);
       expect(failed).toMatchObject({ status, code });
       expect(JSON.stringify(failed)).not.toContain('sk-theirs');
     }

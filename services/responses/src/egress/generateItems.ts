@@ -106,7 +106,7 @@ export async function patiently(
 
 /** Maps with at most `limit` at work; results in the order of the inputs. */
 async function inParallel<T, R>(inputs: readonly T[], limit: number, work: (input: T) => Promise<R>): Promise<R[]> {
-  const results = new Array<R>(inputs.length);
+  const results: R[] = [];
   let next = 0;
   const worker = async (): Promise<void> => {
     for (let i = next++; i < inputs.length; i = next++) results[i] = await work(inputs[i]!);

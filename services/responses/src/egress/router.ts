@@ -184,7 +184,6 @@ export class Router {
     const projectId = tx.projectId!;
     const bases = await this.#providers.localModels.refresh(projectId);
     const upstream = await this.#providers.upstreamModels.refresh(projectId);
-    const fromSeconds = (seconds: number): Date => new Date(seconds * 1000);
     const all = [
       { id: settings.model, created: null, owner: 'tuneloop' },
       ...bases.map((model) => ({ id: model.id, created: fromSeconds(model.created), owner: 'tuneloop' })),
@@ -209,6 +208,10 @@ export class Router {
     const names = (await this.names(tx, settings, MAX_NAMES_SHOWN)).map(({ id }) => id);
     return modelNotFound(`The model '${model.slice(0, 200)}' does not exist. There is: ${names.join(', ')}.`);
   }
+}
+
+function fromSeconds(seconds: number): Date {
+  return new Date(seconds * 1000);
 }
 
 function rememberKey(projectId: string, request: RouteRequest): string {
