@@ -47,9 +47,10 @@ export interface DetachedRequest<
   readonly tenant: <T>(work: (tx: Tx) => Promise<T>) => Promise<T>;
   /**
    * As `tenant`, and the answer is kept under the request's `Idempotency-Key` (if it has one) in the same transaction;
-   * a repeated request gets that answer without `work` being run.
+   * a repeated request gets that answer without `work` being run. A route that reads its body itself (`consumes`) says
+   * by `content` what the body was, a hash of files included: the same key with other content is refused.
    */
-  readonly idempotent: <T>(work: (tx: Tx) => Promise<T>) => Promise<T>;
+  readonly idempotent: <T>(work: (tx: Tx) => Promise<T>, content?: unknown) => Promise<T>;
 }
 
 /** A checked request inside its transaction: committed when the handler returns, rolled back when it throws. */
@@ -196,10 +197,12 @@ function checkedRequest(
   const rawQuery = raw.query as Readonly<Record<string, unknown>>;
   const query = parsePart(contract.query, contract.query ? coerceQuery(contract.query, rawQuery) : rawQuery, 'query');
   const body = contract.consumes ? undefined : parsePart(contract.body, raw.body, 'body');
-  const key =
+  const keyFor = (content: unknown): IdempotencyKey | null =>
     contract.method === 'POST' && contract.scope !== null
-      ? idempotencyKey(raw.headers['idempotency-key'], contract.operationId, { params, query, body })
+      ? idempotencyKey(raw.headers['idempotency-key'], contract.operationId, { params, query, body: content })
       : null;
+  // Made at once, so that a malformed key is refused before any work.
+  const key = keyFor(body);
   const correlation = raw.headers[CORRELATION_HEADER];
   const abort = new AbortController();
   reply.raw.once('close', () => {
@@ -218,7 +221,10 @@ function checkedRequest(
     log: ctx.log.child({ request_id: raw.id, operation: contract.operationId, project_id: auth.projectId }),
     signal: abort.signal,
     tenant,
-    idempotent: async (work) => tenant((tx) => answerOnce(tx, key, contract, reply, () => work(tx))),
+    idempotent: async (work, content) => {
+      const own = content === undefined ? key : keyFor(content);
+      return tenant((tx) => answerOnce(tx, own, contract, reply, () => work(tx)));
+    },
   };
 }
 
