@@ -1,0 +1,14 @@
+import type { IngestContext } from './config.ts';
+import type { ImageAddresses } from './http/imageAddress.ts';
+import type { FormReader } from './http/readForm.ts';
+import type { BlobSweeper } from './jobs/blobSweeper.ts';
+import type { PictureReader } from './pictures.ts';
+
+/** What routes, handlers and jobs of this service share. */
+export interface IngestParts {
+  readonly ctx: IngestContext;
+  readonly forms: FormReader;
+  readonly pictures: PictureReader;
+  readonly addresses: ImageAddresses;
+  readonly sweeper: BlobSweeper;
+}
