@@ -22,6 +22,17 @@ export const deadLetter = z.object({
 export const deadLetterQuery = pageQuery.extend({ status: z.enum(['open', 'replayed', 'dropped']).default('open') });
 export const deadLetterAction = z.object({ id: uuid, action: z.enum(['replay', 'drop']) });
 
+/** An event that is committed and not yet on its stream. */
+export const unpublishedEvent = z.object({
+  id: uuid,
+  /** CloudEvents type and dataschema, as on the wire. */
+  type: z.string(),
+  dataschema: z.string(),
+  data: z.json(),
+});
+/** Events may be 256 KiB each; a page of them must fit into one answer. */
+const MAX_UNPUBLISHED = 100;
+
 export function operationsRoutes(service: ServiceName) {
   return {
     timeline: defineRoute({
@@ -33,6 +44,16 @@ export function operationsRoutes(service: ServiceName) {
       scope: 'service',
       query: timelineQuery,
       response: timeline,
+    }),
+    unpublished: defineRoute({
+      service,
+      operationId: `${service}_list_unpublished`,
+      method: 'GET',
+      path: `/internal/${service}/unpublished`,
+      summary: 'Events of the project that are not on the stream yet, in order; for readers that must not wait for it.',
+      scope: 'service',
+      query: pageQuery.extend({ limit: z.coerce.number().int().min(1).max(MAX_UNPUBLISHED).default(MAX_UNPUBLISHED) }),
+      response: page(unpublishedEvent),
     }),
     deadLetters: defineRoute({
       service,

@@ -2,7 +2,7 @@ import { MAX_PAGE } from '@tuneloop/contracts/common';
 import { operationsRoutes } from '@tuneloop/contracts/operations';
 import type { ServiceName } from '@tuneloop/contracts/services';
 import type { Bus } from './bus/bus.ts';
-import { notFound } from './errors.ts';
+import { badRequest, notFound } from './errors.ts';
 import type { HttpApp } from './http/app.ts';
 import { mountRoute, type RouteContext } from './http/mountRoute.ts';
 import type { Tx } from './pg/database.ts';
@@ -15,6 +15,13 @@ interface OperationsContext extends RouteContext {
 
 interface OutboxLine {
   created_at: Date;
+  headers: Record<string, string>;
+  body: Record<string, never>;
+}
+
+interface UnpublishedRow {
+  seq: number;
+  id: string;
   headers: Record<string, string>;
   body: Record<string, never>;
 }
@@ -52,6 +59,19 @@ export function mountOperations(app: HttpApp, ctx: OperationsContext): void {
     };
   });
 
+  mountRoute(app, ctx, routes.unpublished, async ({ query, tx }) => {
+    const rows = await listUnpublished(tx, query.limit, query.cursor);
+    return {
+      data: rows.map((row) => ({
+        id: row.id,
+        type: row.headers['ce-type'] ?? '',
+        dataschema: row.headers['ce-dataschema'] ?? '',
+        data: row.body,
+      })),
+      next_cursor: rows.length === query.limit ? String(rows.at(-1)!.seq) : null,
+    };
+  });
+
   mountRoute(app, ctx, routes.deadLetters, async ({ query, tx }) => {
     const rows = await listDeadLetters(tx, query.status, query.limit, query.cursor);
     return {
@@ -74,6 +94,18 @@ export function mountOperations(app: HttpApp, ctx: OperationsContext): void {
     await tx.execute('UPDATE dead_letters SET status = $2, settled_at = now() WHERE id = $1', [row.id, status]);
     return { id: row.id, status };
   });
+}
+
+async function listUnpublished(tx: Tx, limit: number, cursor: string | undefined): Promise<UnpublishedRow[]> {
+  const after = cursor === undefined ? null : Number(cursor);
+  if (after !== null && !Number.isSafeInteger(after)) {
+    throw badRequest('request.cursor_invalid', 'cursor must be the next_cursor of an earlier page', 'cursor');
+  }
+  return tx.query<UnpublishedRow>(
+    `SELECT seq, id, headers, body FROM outbox WHERE published_at IS NULL AND ($2::bigint IS NULL OR seq > $2)
+     ORDER BY seq LIMIT $1`,
+    [limit, after],
+  );
 }
 
 async function listDeadLetters(

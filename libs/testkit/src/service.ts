@@ -237,7 +237,7 @@ async function callContract<T>(
     ...(input.body === undefined ? {} : { body: JSON.stringify(input.body) }),
   });
   const text = await answer.text();
-  const json = (answer.headers.get('content-type') ?? '').includes('json') && !text.includes('\n{');
+  const json = /[/+]json\b/.test(answer.headers.get('content-type') ?? '');
   return { status: answer.status, headers: answer.headers, body: (json && text !== '' ? JSON.parse(text) : text) as T };
 }
 
