@@ -21,8 +21,11 @@ export const datasetSpec = z.object({
   since: z.iso.datetime({ offset: true }).optional(),
   include_synthetic: z.boolean().default(false),
   min_margin: z.number().min(0).max(2).default(0),
+  /** Pairs (sft: answers) that one prompt gives at most. */
   max_pairs_per_prompt: z.number().int().min(1).max(64).default(4),
   min_examples: z.number().int().min(1).default(10),
+  /** sft: answers whose rewards average at least this. */
+  min_score: z.number().min(-1).max(1).default(0.5),
 });
 export type DatasetSpec = z.output<typeof datasetSpec>;
 

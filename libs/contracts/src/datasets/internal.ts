@@ -101,3 +101,21 @@ export const freezeFile = defineRoute({
   }),
   response: datasetVersion,
 });
+
+/** What another service made for people to download through /v1/files: a job's step metrics. */
+export const registerFile = defineRoute({
+  service: 'datasets',
+  operationId: 'internal_register_file',
+  method: 'POST',
+  path: '/internal/datasets/files',
+  summary: 'Lists a blob of the project under /v1/files.',
+  scope: 'service',
+  body: z.object({
+    filename: z.string().min(1).max(255),
+    purpose: z.literal('fine-tune-results'),
+    /** Key that the blob store gave; of this project. */
+    storage_key: z.string().max(1_000),
+    bytes: z.number().int().min(0),
+  }),
+  response: z.object({ id: z.string() }),
+});

@@ -1,0 +1,48 @@
+import { getDatasetVersionInternal, streamDatasetRows, streamTestPrompts } from '@tuneloop/contracts/datasets/internal';
+import { type AppError, notFound } from '@tuneloop/runtime/errors';
+import type { HttpApp } from '@tuneloop/runtime/http/app';
+import { mountRoute } from '@tuneloop/runtime/http/mountRoute';
+import type { Tx } from '@tuneloop/runtime/pg/database';
+import type { DatasetsContext } from '../config.ts';
+import { findVersionById, type VersionRow } from '../store/versions.ts';
+import { streamExamples, streamPrompts } from './lines.ts';
+import { versionBody } from './mapping.ts';
+
+/** What the trainer reads. */
+export function mountInternal(app: HttpApp, ctx: DatasetsContext): void {
+  mountRoute(app, ctx, getDatasetVersionInternal, async ({ params, tx }) =>
+    versionBody(await requireVersion(tx, params.id)),
+  );
+
+  mountRoute(
+    app,
+    ctx,
+    streamDatasetRows,
+    async ({ params, query, tenant }) => {
+      await tenant((tx) => requireVersion(tx, params.id));
+      return streamExamples(tenant, params.id, query.split);
+    },
+    { transaction: false },
+  );
+
+  mountRoute(
+    app,
+    ctx,
+    streamTestPrompts,
+    async ({ params, tenant }) => {
+      await tenant((tx) => requireVersion(tx, params.id));
+      return streamPrompts(tenant, params.id);
+    },
+    { transaction: false },
+  );
+}
+
+export async function requireVersion(tx: Tx, id: string): Promise<VersionRow> {
+  const row = await findVersionById(tx, id);
+  if (!row) throw versionNotFound(id);
+  return row;
+}
+
+function versionNotFound(id: string): AppError {
+  return notFound('datasets.version.not_found', `There is no dataset version ${id}.`);
+}
