@@ -91,6 +91,9 @@ function forward(
         ...rest,
         ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
         'x-request-id': request.id,
+        // Addresses that a service hands out are those of this door.
+        'x-forwarded-host': request.host,
+        'x-forwarded-proto': request.protocol,
       };
     },
     onError: (_reply, { error }) => {
