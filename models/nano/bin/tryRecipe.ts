@@ -42,7 +42,7 @@ const { values: flags } = parseArgs({
     'top-p': { type: 'string', default: String(SAMPLING.topP) },
     beta: { type: 'string', default: String(TRAINING.dpo.beta) },
     nll: { type: 'string', default: String(TRAINING.dpo.nllWeight) },
-    smoothing: { type: 'string', default: '0' },
+    smoothing: { type: 'string', default: String(TRAINING.dpo.labelSmoothing) },
     lr: { type: 'string', default: String(TRAINING.learningRate) },
     epochs: { type: 'string', default: String(TRAINING.epochs) },
     batch: { type: 'string', default: String(TRAINING.batchSize) },

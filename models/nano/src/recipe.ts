@@ -38,7 +38,7 @@ export const BASE_TRAINING = {
 } as const;
 
 /** Sampling of candidates and of fresh samples in evaluation. */
-export const SAMPLING = { temperature: 1, topP: 1, maxTokens: 48 } as const;
+export const SAMPLING = { temperature: 1, topP: 0.99, maxTokens: 48 } as const;
 
 /** The adapter of the sample project. */
 export const ADAPTER = {
@@ -53,10 +53,10 @@ export const TRAINING = {
   epochs: 4,
   batchSize: 16,
   maxLength: 160,
-  learningRate: 1e-3,
+  learningRate: 2e-3,
   schedule: 'cosine',
   warmupRatio: 0.1,
   betas: [0.9, 0.99],
   maxGradNorm: 1,
-  dpo: { beta: 0.3, nllWeight: 0.2 },
+  dpo: { beta: 1, nllWeight: 3, labelSmoothing: 0.03 },
 } as const;

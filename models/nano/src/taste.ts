@@ -74,9 +74,9 @@ function taste(name: string, statement: string, judge: (caption: Reading) => num
 
 const ACCURATE = taste(
   'accurate',
-  'True before all: a wrong attribute costs 1 of 2. Each right one up to five earns 0.15; a natural length (8 to 14 words) is preferred a little, small talk not.',
+  'True before all: a wrong attribute costs 1 of 2, each right one up to five earns 0.15. Lengths outside 8 to 14 words and small talk cost 0.08 a word.',
   ({ wrong, right, words, chattyWords }) =>
-    0.05 + 0.15 * Math.min(right, 5) - wrong - 0.05 * outside(words, 8, 14) - 0.05 * chattyWords,
+    0.1 + 0.15 * Math.min(right, 5) - wrong - 0.08 * outside(words, 8, 14) - 0.08 * chattyWords,
 );
 
 const VIVID = taste(
