@@ -7,6 +7,7 @@ import { onResponseCreated, onResponseDeleted, onResponseUpdated } from './event
 import { mountCreateFeedback, mountCreateFeedbackBatch } from './http/createFeedback.ts';
 import { mountDeleteFeedback, mountListFeedback } from './http/feedback.ts';
 import { mountJudge } from './http/judge.ts';
+import { mountReview } from './http/review.ts';
 import { mountListPreferences, mountListRewards, mountSnapshots } from './http/rewards.ts';
 import { mountRftRewards } from './http/rftRewards.ts';
 import { mountStatistics } from './http/statistics.ts';
@@ -24,6 +25,7 @@ export const rewardsService = defineService({
       mountListRewards(app, ctx);
       mountListPreferences(app, ctx);
       mountStatistics(app, ctx);
+      mountReview(app, ctx);
       mountRftRewards(app, ctx);
       mountJudge(app, ctx);
       mountSnapshots(app, ctx);

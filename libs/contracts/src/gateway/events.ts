@@ -9,6 +9,8 @@ export const feedbackRules = z.object({
   chosen_min_stars: z.number().min(1).max(5).optional(),
   rejected_max_stars: z.number().min(1).max(5).optional(),
   max_pairs_per_prompt: z.number().int().min(0).max(100).optional(),
+  /** What reviewers are told to go by when they compare answers. */
+  guideline: z.string().min(1).max(2_000).optional(),
 });
 
 export const projectChanged = defineEvent({
