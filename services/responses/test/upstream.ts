@@ -11,7 +11,7 @@ export class LoopbackUpstream {
   readonly requests: UpstreamRequest[] = [];
   /** Set to answer every completion with this instead. */
   refuse: { status: number; error: Record<string, unknown> } | undefined;
-  /** Set to hold a stream after its first chunk until the promise resolves. */
+  /** Set to hold an answer, or a stream after its first character, until the promise resolves. */
   hold: Promise<void> | undefined;
   /** Streams whose client went away before the end. */
   aborted = 0;
@@ -55,6 +55,7 @@ export class LoopbackUpstream {
     const head = { id: 'chatcmpl-theirs', created: 1, model: `${String(body.model)}-2026-01-01` };
     const usage = { prompt_tokens: 1000, completion_tokens: 500, total_tokens: 1500 };
     if (body.stream !== true) {
+      await this.hold;
       const message = { role: 'assistant', content };
       json(response, 200, {
         ...head,

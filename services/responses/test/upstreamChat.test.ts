@@ -1,5 +1,7 @@
 import {
+  createPrompt,
   deleteModelAlias,
+  getPrompt,
   getResponse,
   listModelAliases,
   listResponses,
@@ -300,6 +302,60 @@ describe('an upstream behind a name', () => {
     expect(rows).toEqual([{ completion_tokens: 10_000, status: 'done' }]);
     const recorded = await system.sql(`SELECT 1 FROM responses.responses WHERE prompt = 'q1'`);
     expect(recorded).toHaveLength(0);
+  });
+});
+
+describe('candidates from an upstream', () => {
+  it('are stored once when a worker was taken over, and the late one changes nothing', async () => {
+    const own = await system.project({ model: 'big-model', candidates: 1 });
+    const gate = Promise.withResolvers<void>();
+    upstream.hold = gate.promise;
+    const { body: asked } = await system.call<{ id: string }>(
+      createPrompt,
+      { body: { text: 'hello' } },
+      { projectId: own },
+    );
+    await eventually(() => upstream.requests.length === 1);
+    await system.sql(`UPDATE responses.generation_jobs SET lease_until = now() - interval '1 second' WHERE id = $1`, [
+      asked.id,
+    ]);
+    await eventually(() => upstream.requests.length === 2);
+    gate.resolve();
+    await eventually(async () => {
+      const traces = await system.sql<{ status: string }>(
+        'SELECT status FROM responses.traces WHERE prompt_id = $1 ORDER BY started_at',
+        [asked.id],
+      );
+      expect(traces.map((row) => row.status)).toEqual(['cut_off', 'done']);
+    });
+    const { body: prompt } = await system.call<{ status: string; responses: object[] }>(
+      getPrompt,
+      { params: { id: asked.id } },
+      { projectId: own },
+    );
+    expect(prompt).toMatchObject({ status: 'done', responses: [{ model_id: 'big-model' }] });
+    const told = await system.sql(`SELECT 1 FROM responses.outbox WHERE body->>'prompt_id' = $1`, [asked.id]);
+    expect(told).toHaveLength(1);
+  });
+
+  it('are asked for again when fewer came than were wanted', async () => {
+    const own = await system.project({ model: 'big-model', candidates: 3 });
+    const { body: asked } = await system.call<{ id: string }>(
+      createPrompt,
+      { body: { text: 'three' } },
+      { projectId: own },
+    );
+    // This upstream gives one choice whatever n is.
+    await eventually(async () => {
+      const { body } = await system.call<{ status: string; responses: object[] }>(
+        getPrompt,
+        { params: { id: asked.id } },
+        { projectId: own },
+      );
+      expect(body).toMatchObject({ status: 'done' });
+      expect(body.responses).toHaveLength(3);
+    });
+    expect(upstream.requests.map((request) => request.body.n)).toEqual([3, 2, 1]);
   });
 });
 

@@ -97,8 +97,7 @@ export class Router {
       const tuned = await this.#tunedModel(tx, { name: model });
       if (tuned && tuned.deleted_at === null) return localRoute(DEFAULT_SLOT, [tunedTarget(tuned)]);
     }
-    await this.#providers.upstreamModels.refresh(tx.projectId!);
-    if (this.#providers.upstreamModels.has(model)) return upstreamRoute(model);
+    if (await this.#isUpstream(tx, model)) return upstreamRoute(model);
     const bases = await this.#providers.localModels.refresh(tx.projectId!);
     if (bases.some((base) => base.id === model)) return localRoute(DEFAULT_SLOT, [baseTarget(model)]);
     throw await this.#unknown(tx, model, settings);
@@ -124,7 +123,18 @@ export class Router {
 
   /** What serves in a slot; the project's base until something is deployed there. */
   async #ofSlot(tx: Tx, slot: string, settings: ProjectSettings): Promise<Route> {
-    return localRoute(slot, (await this.#slotTargets(tx, slot)) ?? [baseTarget(settings.model)]);
+    const targets = await this.#slotTargets(tx, slot);
+    if (targets) return localRoute(slot, targets);
+    return (await this.#isUpstream(tx, settings.model))
+      ? { ...upstreamRoute(settings.model), slot }
+      : localRoute(slot, [baseTarget(settings.model)]);
+  }
+
+  /** A name that the local engine has is never the upstream's. */
+  async #isUpstream(tx: Tx, model: string): Promise<boolean> {
+    if (!this.#providers.hasUpstream || this.#providers.localModels.has(model)) return false;
+    await this.#providers.upstreamModels.refresh(tx.projectId!);
+    return this.#providers.upstreamModels.has(model);
   }
 
   async #slotTargets(tx: Tx, slot: string): Promise<readonly WeightedTarget[] | null> {
