@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { bootstrapCommand } from './commands/bootstrap.ts';
 import { migrateCommand } from './commands/migrate.ts';
 import { natsAccountsCommand } from './commands/natsAccounts.ts';
+import { mcpCommand } from './commands/mcp.ts';
 import { startCommand } from './commands/start.ts';
 import { upCommand } from './commands/up.ts';
 import { whyCommand } from './commands/why.ts';
@@ -14,6 +15,7 @@ const program = new Command('tuneloop')
   .addCommand(migrateCommand())
   .addCommand(bootstrapCommand())
   .addCommand(natsAccountsCommand())
-  .addCommand(whyCommand());
+  .addCommand(whyCommand())
+  .addCommand(mcpCommand());
 
 await program.parseAsync();

@@ -12,6 +12,7 @@ import { mountAccess } from './http/access.ts';
 import { mountDocs } from './http/docs.ts';
 import { keyLookup, mountInternal } from './http/internal.ts';
 import { mountGatewayOperations } from './http/operations.ts';
+import { mountMcp } from './http/mcp.ts';
 import { mountProxy } from './http/proxy.ts';
 import { mountStreamEvents } from './http/streamEvents.ts';
 
@@ -44,6 +45,7 @@ export const gatewayService = defineService({
         mountInternal(app, ctx);
         mountGatewayOperations(app, ctx);
         mountStreamEvents(app, ctx, feed);
+        mountMcp(app, ctx, packageJson.version);
         mountDocs(app, routes, packageJson.version);
         await mountProxy(app, ctx, routes);
       },

@@ -1,0 +1,23 @@
+import { serveStdio } from '@modelcontextprotocol/server/stdio';
+import { Client } from '@tuneloop/client/client';
+import { createMcpServer } from '@tuneloop/gateway/mcp/server';
+import { Command } from 'commander';
+import packageJson from '../../package.json' with { type: 'json' };
+import { type ConnectionFlags, connectionOptions, resolveConnection } from './connection.ts';
+
+interface McpFlags extends ConnectionFlags {
+  readonly root: readonly string[];
+}
+
+/** `tuneloop mcp`: the MCP server over stdio. Files may be read below the roots that are declared. */
+export function mcpCommand(): Command {
+  const command = new Command('mcp')
+    .description('Serves the MCP tools over stdio, for agents on this machine.')
+    .option('--root <dir...>', 'folders whose pictures may be uploaded by path', []);
+  return connectionOptions(command).action((flags: McpFlags) => {
+    const client = new Client(resolveConnection(flags));
+    const handle = serveStdio(() => createMcpServer({ client, version: packageJson.version, roots: flags.root }));
+    process.once('SIGINT', () => void handle.close());
+    process.once('SIGTERM', () => void handle.close());
+  });
+}
