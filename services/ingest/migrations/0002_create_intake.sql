@@ -17,17 +17,15 @@ CREATE INDEX documents_session ON documents (session_id, id DESC) WHERE session_
 CREATE INDEX documents_blob ON documents (blob_key);
 SELECT tl_tenant('documents');
 
--- Items whose bytes are elsewhere: leased rows, since a fetch may be slow. `item` is what the sender said of it;
--- `message` is the sender's own message, for the dead letter of an item that cannot be had.
+-- Items that came by event, or by URL with a session: leased rows, since reading one may be slow and a held message
+-- must not be. `item` is what the sender said; an inline file is taken out of it when the row is settled.
 CREATE TABLE intake_fetches (
   id uuid PRIMARY KEY,
   project_id uuid NOT NULL,
   kind text NOT NULL CHECK (kind IN ('image', 'document')),
   origin text NOT NULL CHECK (origin IN ('intake', 'session')),
   session_id uuid,
-  location jsonb NOT NULL,
   item jsonb NOT NULL,
-  message jsonb,
   actor text NOT NULL,
   status text NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'done', 'failed')),
   attempts int NOT NULL DEFAULT 0,

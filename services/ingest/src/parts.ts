@@ -1,7 +1,8 @@
 import type { IngestContext } from './config.ts';
 import type { ImageAddresses } from './http/imageAddress.ts';
 import type { FormReader } from './http/readForm.ts';
-import type { BlobSweeper } from './jobs/blobSweeper.ts';
+import type { Fetcher } from './jobs/fetcher.ts';
+import type { Sweeper } from './jobs/sweeper.ts';
 import type { PictureReader } from './pictures.ts';
 
 /** What routes, handlers and jobs of this service share. */
@@ -10,5 +11,6 @@ export interface IngestParts {
   readonly forms: FormReader;
   readonly pictures: PictureReader;
   readonly addresses: ImageAddresses;
-  readonly sweeper: BlobSweeper;
+  readonly fetcher: Fetcher;
+  readonly sweeper: Sweeper;
 }

@@ -2,12 +2,15 @@ import { projectHandler } from '@tuneloop/runtime/projects';
 import { defineService } from '@tuneloop/runtime/service';
 import sharp from 'sharp';
 import { configSchema } from './config.ts';
+import { onDocumentSubmitted, onImageSubmitted } from './events/onItemSubmitted.ts';
+import { sessionHandlers } from './events/onResponses.ts';
 import { ImageAddresses } from './http/imageAddress.ts';
 import { mountImages } from './http/images.ts';
 import { FormReader } from './http/readForm.ts';
 import { mountSessions } from './http/sessions.ts';
 import { mountUpload } from './http/upload.ts';
-import { BlobSweeper } from './jobs/blobSweeper.ts';
+import { Fetcher } from './jobs/fetcher.ts';
+import { Sweeper } from './jobs/sweeper.ts';
 import type { IngestParts } from './parts.ts';
 import { PictureReader } from './pictures.ts';
 
@@ -19,21 +22,24 @@ export const ingestService = defineService({
     // One thread a picture: how many are at work at a time is the reader's to say. Nothing is read twice, so no cache.
     sharp.concurrency(1);
     sharp.cache(false);
+    const pictures = new PictureReader(ctx.config.PICTURE_CONCURRENCY);
     const parts: IngestParts = {
       ctx,
       forms: new FormReader(),
-      pictures: new PictureReader(ctx.config.PICTURE_CONCURRENCY),
+      pictures,
+      fetcher: new Fetcher(ctx, pictures),
       addresses: new ImageAddresses(ctx),
-      sweeper: new BlobSweeper(ctx),
+      sweeper: new Sweeper(ctx),
     };
+    const wake = () => parts.fetcher.wake();
     return {
       routes(app) {
         mountUpload(app, parts);
         mountImages(app, parts);
         mountSessions(app, parts);
       },
-      handlers: [projectHandler()],
-      jobs: [parts.sweeper],
+      handlers: [projectHandler(), onImageSubmitted(wake), onDocumentSubmitted(wake), ...sessionHandlers()],
+      jobs: [parts.fetcher, parts.sweeper],
     };
   },
 });

@@ -1,3 +1,5 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { newId } from '@tuneloop/runtime/ids';
 import type { CallAs, TestAnswer, TestSystem } from '@tuneloop/testkit/service';
 
@@ -65,8 +67,6 @@ export async function remains(
 }
 
 async function countBlobs(system: TestSystem, projectId: string): Promise<number> {
-  const { readdir } = await import('node:fs/promises');
-  const { join } = await import('node:path');
   try {
     const files = await readdir(join(system.env.BLOB_DIR ?? '', 'ingest', projectId), {
       recursive: true,

@@ -5,6 +5,7 @@ import { mountRoute } from '@tuneloop/runtime/http/mountRoute';
 import { newId } from '@tuneloop/runtime/ids';
 import type { IngestParts } from '../parts.ts';
 import { listRejections } from '../store/rejections.ts';
+import { insertFetches, type NewFetch } from '../store/fetches.ts';
 import * as store from '../store/sessions.ts';
 import { idCursor, nextCursor } from './cursor.ts';
 
@@ -12,9 +13,9 @@ import { idCursor, nextCursor } from './cursor.ts';
 const MAX_FAILURES = 50;
 
 export function mountSessions(app: HttpApp, parts: IngestParts): void {
-  const { ctx } = parts;
+  const { ctx, fetcher } = parts;
 
-  mountRoute(app, ctx, createSession, async ({ body, tx }) => {
+  mountRoute(app, ctx, createSession, async ({ body, auth, tx }) => {
     const row = await store.insertSession(tx, {
       id: newId(),
       name: body.name ?? null,
@@ -26,7 +27,12 @@ export function mountSessions(app: HttpApp, parts: IngestParts): void {
       generate: body.generate ?? null,
       metadata: body.metadata,
     });
-    return toSession(row, undefined);
+    await insertFetches(
+      tx,
+      body.image_urls.map((url) => fetchOf(row, url, auth.actor)),
+    );
+    tx.afterCommit(() => fetcher.wake());
+    return toSession(row, { ...NOTHING, session_id: row.id, pending: body.image_urls.length });
   });
 
   mountRoute(app, ctx, listSessions, async ({ query, tx }) => {
@@ -54,6 +60,19 @@ export function mountSessions(app: HttpApp, parts: IngestParts): void {
       })),
     };
   });
+}
+
+/** A picture that a session names by URL goes the way of one that was submitted by event. */
+function fetchOf(session: store.SessionRow, url: string, actor: string): NewFetch {
+  const id = newId();
+  return {
+    id,
+    kind: 'image',
+    origin: 'session',
+    session_id: session.id,
+    actor,
+    item: { id, source: `session ${session.id}`, url, session_id: session.id },
+  };
 }
 
 const NOTHING = { processed: 0, failed: 0, pending: 0, duplicates: 0, responses_created: 0, ready_for_training: 0 };

@@ -2,6 +2,7 @@ import { itemErased } from '@tuneloop/contracts/ingest/events';
 import { emit } from '@tuneloop/runtime/outbox/emit';
 import type { Tx } from '@tuneloop/runtime/pg/database';
 import { insertBlobSweep } from '../store/blobs.ts';
+import { deleteFetch } from '../store/fetches.ts';
 import { deleteImage, forgetDuplicateOf } from '../store/images.ts';
 import { insertTombstone, isErased } from '../store/tombstones.ts';
 
@@ -17,7 +18,10 @@ export async function eraseImage(tx: Tx, id: string, requestedBy: string, at: Da
   if (!row) return isErased(tx, 'image', id);
   await forgetDuplicateOf(tx, id);
   await insertTombstone(tx, 'image', id);
-  if (row.intake_id !== null) await insertTombstone(tx, 'intake', row.intake_id);
+  if (row.intake_id !== null) {
+    await insertTombstone(tx, 'intake', row.intake_id);
+    await deleteFetch(tx, row.intake_id);
+  }
   await insertBlobSweep(tx, id, row.blob_key, at);
   await emit(tx, itemErased, {
     subject: id,

@@ -2,24 +2,30 @@ import { describeError } from '@tuneloop/runtime/errors';
 import type { Job } from '@tuneloop/runtime/service';
 import type { IngestContext } from '../config.ts';
 import { findDueBlobSweeps } from '../store/blobs.ts';
+import { pruneFetches } from '../store/fetches.ts';
 import { sweepBlob } from '../usecases/storeBlob.ts';
 
 const POLL_MS = 5_000;
 const BATCH = 50;
+/** Settled fetches answer a sender who asks what became of an item; this long. */
+const KEEP_FETCHES_DAYS = 7;
+const PRUNE_EVERY_MS = 600_000;
+const PRUNE_ROWS = 5_000;
 
 /**
- * Deletes blobs that nothing refers to: of uploads that were killed half-way, and of erased items. Any number of
- * processes may run it: a sweep locks its row and its blob.
+ * Deletes blobs that nothing refers to: of uploads that were killed half-way, and of erased items; and old settled
+ * fetches. Any number of processes may run it: a sweep locks its row and its blob.
  *
  *   waiting -> round -> waiting … -> stopped
  */
-export class BlobSweeper implements Job {
-  readonly name = 'blob_sweeper';
+export class Sweeper implements Job {
+  readonly name = 'sweeper';
   readonly #ctx: IngestContext;
   #stopping = false;
   #running: Promise<void> | null = null;
   #wake: (() => void) | null = null;
   #woken = false;
+  #prunedAtMs = 0;
 
   constructor(ctx: IngestContext) {
     this.#ctx = ctx;
@@ -63,6 +69,10 @@ export class BlobSweeper implements Job {
 
   async #round(): Promise<void> {
     const { pg, clock } = this.#ctx;
+    if (clock().getTime() - this.#prunedAtMs > PRUNE_EVERY_MS) {
+      await pg.withService((tx) => pruneFetches(tx, KEEP_FETCHES_DAYS, PRUNE_ROWS));
+      this.#prunedAtMs = clock().getTime();
+    }
     const due = await pg.withService((tx) => findDueBlobSweeps(tx, clock(), BATCH));
     for (const { id, project_id: projectId } of due) {
       try {
