@@ -1,3 +1,4 @@
+import { MAX_FILE_BYTES } from '@tuneloop/contracts/datasets/files';
 import type { ServiceContext } from '@tuneloop/runtime/service';
 import { z } from 'zod';
 
@@ -11,6 +12,8 @@ export const datasetsConfig = z.object({
   CATCH_UP_MS: z.coerce.number().int().min(0).max(600_000).default(60_000),
   /** Without a heartbeat for this long a freeze is taken over. */
   FREEZE_LEASE_MS: z.coerce.number().int().min(500).max(600_000).default(10_000),
+  /** Largest uploaded file. */
+  MAX_FILE_BYTES: z.coerce.number().int().min(1_000).max(MAX_FILE_BYTES).default(MAX_FILE_BYTES),
 });
 export type DatasetsConfig = z.output<typeof datasetsConfig>;
 export type DatasetsContext = ServiceContext<DatasetsConfig>;

@@ -10,7 +10,10 @@ import {
 } from './events/onFeedbackEvents.ts';
 import { onResponseCreated, onResponseDeleted, onResponseUpdated } from './events/onResponseEvents.ts';
 import { onTrainingRequested } from './events/onTrainingRequested.ts';
+import { mountDatasets } from './http/datasets.ts';
+import { mountFiles } from './http/files.ts';
 import { mountInternal } from './http/internal.ts';
+import { mountVersions } from './http/versions.ts';
 import { runFreeze } from './usecases/freeze.ts';
 
 const FREEZE_POLL_MS = 1_000;
@@ -37,6 +40,9 @@ export const datasetsService = defineService({
     });
     return {
       routes: (app) => {
+        mountDatasets(app, ctx, freezer);
+        mountVersions(app, ctx);
+        mountFiles(app, ctx);
         mountInternal(app, ctx);
       },
       handlers: [

@@ -1,10 +1,16 @@
-import { getDatasetVersionInternal, streamDatasetRows, streamTestPrompts } from '@tuneloop/contracts/datasets/internal';
+import {
+  freezeFile as freezeFileRoute,
+  getDatasetVersionInternal,
+  streamDatasetRows,
+  streamTestPrompts,
+} from '@tuneloop/contracts/datasets/internal';
 import { type AppError, notFound } from '@tuneloop/runtime/errors';
 import type { HttpApp } from '@tuneloop/runtime/http/app';
 import { mountRoute } from '@tuneloop/runtime/http/mountRoute';
 import type { Tx } from '@tuneloop/runtime/pg/database';
 import type { DatasetsContext } from '../config.ts';
 import { findVersionById, type VersionRow } from '../store/versions.ts';
+import { freezeFile } from '../usecases/freezeFile.ts';
 import { streamExamples, streamPrompts } from './lines.ts';
 import { versionBody } from './mapping.ts';
 
@@ -12,6 +18,17 @@ import { versionBody } from './mapping.ts';
 export function mountInternal(app: HttpApp, ctx: DatasetsContext): void {
   mountRoute(app, ctx, getDatasetVersionInternal, async ({ params, tx }) =>
     versionBody(await requireVersion(tx, params.id)),
+  );
+
+  mountRoute(app, ctx, freezeFileRoute, async ({ body, auth, tx }) =>
+    versionBody(
+      await freezeFile(tx, ctx, {
+        trainingFile: body.training_file,
+        validationFile: body.validation_file,
+        method: body.method,
+        requestedBy: auth.actor,
+      }),
+    ),
   );
 
   mountRoute(

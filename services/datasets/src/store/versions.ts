@@ -96,7 +96,10 @@ export async function hashRows(
 }
 
 /** Numbers the version within its dataset and closes it: from here on the database refuses rows for it. */
-export async function insertVersion(tx: Tx, row: Omit<VersionRow, 'number' | 'created_at'>): Promise<VersionRow> {
+export async function insertVersion(
+  tx: Tx,
+  row: Omit<VersionRow, 'number' | 'created_at' | 'query'> & { readonly query: object },
+): Promise<VersionRow> {
   await tx.execute('SELECT 1 FROM datasets WHERE id = $1 FOR UPDATE', [row.dataset_id]);
   const stored = await tx.one<VersionRow>(
     `INSERT INTO dataset_versions (project_id, id, dataset_id, number, kind, content_hash, train_examples,
@@ -177,4 +180,24 @@ export async function findExampleLine(tx: Tx, versionId: string, exampleId: stri
     [versionId, exampleId],
   );
   return row?.line;
+}
+
+export interface NewExample {
+  readonly id: string;
+  readonly split: Split;
+  readonly ordinal: number;
+  readonly group_key: string;
+  readonly prompt_link: string | null;
+  readonly example: object;
+}
+
+/** Rows of a version in the making. */
+export async function insertExamples(tx: Tx, versionId: string, rows: readonly NewExample[]): Promise<void> {
+  await tx.execute(
+    `INSERT INTO version_examples (project_id, version_id, split, ordinal, id, group_key, prompt_link, example, line_hash)
+     SELECT $1, $2, split, ordinal, id, group_key, prompt_link, example, sha256(convert_to(example::text, 'UTF8'))
+     FROM jsonb_to_recordset($3::jsonb)
+       AS r(id uuid, split text, ordinal int, group_key text, prompt_link text, example jsonb)`,
+    [tx.projectId, versionId, JSON.stringify(rows)],
+  );
 }
