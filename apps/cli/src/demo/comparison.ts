@@ -18,7 +18,7 @@ export async function compareHeldOut(client: Client, versionId: string, seed: nu
   const examples = [...new Map(page.data.map((example) => [example.group_key, example])).values()].slice(0, SHOWN);
   const rows: string[][] = [];
   for (const example of examples) {
-    const before = await ask(client, 'nano', example, seed);
+    const before = await ask(client, 'nano:base', example, seed);
     const after = await ask(client, 'default', example, seed);
     const lines = Math.max(before.length, after.length);
     for (let line = 0; line < lines; line++) {

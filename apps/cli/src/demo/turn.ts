@@ -163,7 +163,7 @@ function showOutcome(
     ]),
   );
   terminal.line();
-  terminal.line(`  ${gate.decision === 'promoted' ? 'Promoted' : 'Kept what served before'}: ${gate.reason}`);
+  terminal.line(`  ${gate.reason}`);
 }
 
 function metric(value: Metric | undefined): string {
