@@ -11,31 +11,36 @@ export interface AnswerPair<T> {
   rejected: T;
 }
 
-export const CHOSEN_FROM_STARS = 4;
-export const REJECTED_TO_STARS = 2;
-export const MAX_PAIRS_PER_PROMPT = 4;
+const CHOSEN_FROM_STARS = 4;
+const REJECTED_TO_STARS = 2;
+const MAX_PAIRS_PER_PROMPT = 4;
 
 /**
- * Preferences among the rated answers to one prompt: at least four stars over at most two, widest margin
- * first, each answer reused only when fresh ones run out; ties in random order.
+ * Preferences among the rated answers to one prompt, by the rewards service's default rule: at least four
+ * stars over at most two, the best with the worst, the second best with the second worst, and round again;
+ * among equal ratings in random order.
  */
 export function choosePairs<T>(
   random: Random,
   rated: readonly RatedAnswer<T>[],
   limit = MAX_PAIRS_PER_PROMPT,
 ): AnswerPair<T>[] {
-  const liked = rated.filter(({ stars }) => stars >= CHOSEN_FROM_STARS);
-  const disliked = rated.filter(({ stars }) => stars <= REJECTED_TO_STARS);
-  let open = random.shuffled(liked.flatMap((good) => disliked.map((bad) => ({ good, bad }))));
-  const uses = new Map<RatedAnswer<T>, number>();
-  const cost = ({ good, bad }: { good: RatedAnswer<T>; bad: RatedAnswer<T> }): number =>
-    (uses.get(good) ?? 0) + (uses.get(bad) ?? 0) - (good.stars - bad.stars);
+  const mixed = random.shuffled(rated);
+  const good = mixed.filter(({ stars }) => stars >= CHOSEN_FROM_STARS).toSorted((a, b) => b.stars - a.stars);
+  const bad = mixed.filter(({ stars }) => stars <= REJECTED_TO_STARS).toSorted((a, b) => a.stars - b.stars);
   const pairs: AnswerPair<T>[] = [];
-  while (open.length > 0 && pairs.length < limit) {
-    const best = open.reduce((least, pair) => (cost(pair) < cost(least) ? pair : least));
-    open = open.filter((pair) => pair !== best);
-    for (const used of [best.good, best.bad]) uses.set(used, (uses.get(used) ?? 0) + 1);
-    pairs.push({ chosen: best.good.answer, rejected: best.bad.answer });
+  for (let shift = 0; shift < bad.length; shift++) {
+    // Walking both lists in step meets each combination of indices equal modulo their common divisor once.
+    for (let i = 0; i < leastCommonMultiple(good.length, bad.length); i++) {
+      if (pairs.length === Math.min(limit, good.length * bad.length)) return pairs;
+      pairs.push({ chosen: good[i % good.length]!.answer, rejected: bad[(i + shift) % bad.length]!.answer });
+    }
   }
   return pairs;
+}
+
+function leastCommonMultiple(a: number, b: number): number {
+  let [x, y] = [a, b];
+  while (y !== 0) [x, y] = [y, x % y];
+  return x === 0 ? 0 : (a / x) * b;
 }
