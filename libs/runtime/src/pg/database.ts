@@ -2,6 +2,7 @@ import pg from 'pg';
 import type { Logger } from 'pino';
 import { AppError } from '../errors.ts';
 import type { FaultPoints } from '../faultPoints.ts';
+import { HotStatements, isStalePlan } from './hotStatements.ts';
 
 /** Connections one service process may hold. Seven services in one process stay under Postgres' default of 100. */
 const MAX_CONNECTIONS = 8;
@@ -138,6 +139,8 @@ export class Database {
       await client.query('ROLLBACK').catch((rollbackError: unknown) => {
         broken = rollbackError instanceof Error ? rollbackError : new Error(String(rollbackError));
       });
+      // The next connection prepares anew; this one would fail at the same statement for ever.
+      if (isStalePlan(error)) broken = error;
       throw error;
     } finally {
       client.off('error', onError);
@@ -192,30 +195,6 @@ function beginSql(projectId: string | null, options: TenantOptions): string {
   const project = pg.escapeLiteral(projectId);
   const actor = pg.escapeLiteral(options.actor ?? '');
   return `${begin}; SELECT set_config('tl.project', ${project}, true), set_config('tl.actor', ${actor}, true)`;
-}
-
-/** A statement is worth preparing, per connection, once this process has run it so often. */
-const PREPARE_AFTER_RUNS = 50;
-/** Prepared plans take memory on every connection: the hot statements of one service are few. */
-const MAX_PREPARED = 48;
-/** Texts whose runs are counted; SQL texts are constants, so a service has some hundred. */
-const MAX_COUNTED = 1_000;
-
-/** Which SQL texts are run so often that the server should parse and plan them once. */
-class HotStatements {
-  readonly #runs = new Map<string, number>();
-  readonly #names = new Map<string, string>();
-
-  nameOf(sql: string): string | undefined {
-    const name = this.#names.get(sql);
-    if (name !== undefined || this.#names.size >= MAX_PREPARED) return name;
-    const runs = (this.#runs.get(sql) ?? 0) + 1;
-    if (runs >= PREPARE_AFTER_RUNS) {
-      this.#runs.delete(sql);
-      this.#names.set(sql, `hot_${this.#names.size}`);
-    } else if (this.#runs.size < MAX_COUNTED || runs > 1) this.#runs.set(sql, runs);
-    return this.#names.get(sql);
-  }
 }
 
 function makeTx(

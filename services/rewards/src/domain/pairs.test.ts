@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { pairRatings, type RatedPair, type Rating } from './pairs.ts';
+import { pairChanged, pairRatings, type RatedPair, type Rating } from './pairs.ts';
 import { rulesOf } from './rules.ts';
 
 const rules = rulesOf(undefined);
@@ -74,6 +74,53 @@ describe('pairRatings', () => {
         }
       }),
     );
+  });
+});
+
+describe('pairChanged', () => {
+  it('agrees with a look at the whole prompt, whenever it gives an answer', () => {
+    let answered = 0;
+    const drawn = fc.record({
+      score: fc.constantFrom(-1, -0.5, 0.5, 1),
+      rater: fc.constantFrom('ann', 'bob', 'cat', 'dan'),
+    });
+    fc.assert(
+      fc.property(
+        fc.array(drawn, { maxLength: 24 }),
+        fc.array(drawn, { maxLength: 3 }),
+        fc.array(fc.nat(), { maxLength: 3 }),
+        (stored, added, removed) => {
+          const before = stored.map((fields, i) => rating(`f${String(i).padStart(2, '0')}`, fields.score, fields));
+          const gone = new Set(removed.map((i) => before[i % Math.max(1, before.length)]?.feedbackId));
+          const more = added.map((fields, i) => rating(`n${i}`, fields.score, fields));
+          const after = [...before.filter(({ feedbackId }) => !gone.has(feedbackId)), ...more];
+          const present = pairRatings(before, rules);
+          const concerned = new Set([
+            ...present.map(({ chosen }) => chosen.rater),
+            ...more.map(({ rater }) => rater),
+            ...before.filter(({ feedbackId }) => gone.has(feedbackId)).map(({ rater }) => rater),
+          ]);
+          const seen = ({ rater }: Rating) => concerned.has(rater);
+          const view = { before: before.filter(seen), after: after.filter(seen), present: new Set(present.map(name)) };
+          const pairs = pairChanged(view, rules, name);
+          if (pairs === null) return;
+          answered++;
+          expect(pairs.map(name)).toEqual(pairRatings(after, rules).map(name));
+        },
+      ),
+    );
+    expect(answered).toBeGreaterThan(50);
+  });
+
+  it('asks for the whole prompt when a full one loses a pair, or has other pairs than it should', () => {
+    const raters = ['ann', 'bob', 'cat', 'dan', 'eve'];
+    const all = raters.flatMap((rater) => [rating(`${rater}+`, 1, { rater }), rating(`${rater}-`, -1, { rater })]);
+    const before = all.filter(({ rater }) => rater !== 'eve');
+    const present = new Set(pairRatings(all, rules).map(name));
+    const after = before.filter(({ rater }) => rater !== 'ann');
+    expect(pairChanged({ before, after, present }, rules, name)).toBeNull();
+    expect(pairChanged({ before, after: before, present: new Set(['x>y']) }, rules, name)).toBeNull();
+    expect(pairChanged({ before, after: all, present }, rules, name)).toHaveLength(4);
   });
 });
 

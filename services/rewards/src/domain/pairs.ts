@@ -38,7 +38,38 @@ export function pairRatings(ratings: readonly Rating[], rules: FeedbackRules): R
   return [...prompts.values()].flatMap((ofPrompt) => pairPrompt(ofPrompt, rules));
 }
 
-function pairPrompt(ratings: readonly Rating[], rules: FeedbackRules): RatedPair[] {
+export interface PartialView {
+  /** Ratings that count before the change, of some raters: all that the change is about or that a present pair is by. */
+  readonly before: readonly Rating[];
+  /** The same raters' ratings after the change. */
+  readonly after: readonly Rating[];
+  /** Names of the pairs that the prompt has at present. */
+  readonly present: ReadonlySet<string>;
+}
+
+/**
+ * The pairs of one prompt after a change, worked out from the ratings of those raters alone; null when raters who were
+ * left out may have pairs to fill a place that the change made free.
+ *
+ * Pairs left out rank behind the last present one while the prompt has its full number; while it has fewer, there are
+ * none. So the answer holds as long as the prompt's last pair ranks no worse than before.
+ */
+export function pairChanged(
+  view: PartialView,
+  rules: FeedbackRules,
+  name: (pair: RatedPair) => string,
+): RatedPair[] | null {
+  const before = pairPrompt(view.before, rules);
+  if (before.length !== view.present.size || !before.every((pair) => view.present.has(name(pair)))) return null;
+  const after = pairPrompt(view.after, rules);
+  if (before.length < rules.maxPairsPerPrompt) return after;
+  const [lastBefore, lastAfter] = [before.at(-1), after.at(-1)];
+  if (lastBefore === undefined) return after;
+  const full = after.length === rules.maxPairsPerPrompt && lastAfter !== undefined;
+  return full && byPriority(lastAfter, lastBefore) <= 0 ? after : null;
+}
+
+function pairPrompt(ratings: readonly Rating[], rules: FeedbackRules): Candidate[] {
   const groups = Map.groupBy(ratings, (rating) => `${rating.kind}\n${rating.rater}`);
   const candidates = [...groups.values()].flatMap((group) => candidatesOf(group, rules));
   return candidates.toSorted(byPriority).slice(0, rules.maxPairsPerPrompt);

@@ -1,6 +1,7 @@
 import type { FeedbackKind } from '@tuneloop/contracts/rewards/events';
 import type { Tx } from '@tuneloop/runtime/pg/database';
 import type { Json } from '../domain/json.ts';
+import { INSERT_REWARDS, type RewardRow } from './rewards.ts';
 
 export type FeedbackStatus = 'active' | 'superseded' | 'deleted';
 
@@ -27,30 +28,21 @@ export interface FeedbackRow {
 const COLUMNS = `id, kind, response_id, other_response_id, user_id, rating_key, brand, task, session_id, synthetic, value,
   comment, score, status, superseded_by, metadata, created_at`;
 
-export async function insertFeedback(tx: Tx, rows: readonly FeedbackRow[]): Promise<void> {
+/** Feedback and the rewards that follow from it, with one statement: the hot path. */
+export async function insertFeedback(
+  tx: Tx,
+  feedback: readonly FeedbackRow[],
+  rewards: readonly RewardRow[],
+): Promise<void> {
   await tx.execute(
-    `INSERT INTO feedback (project_id, ${COLUMNS})
-     SELECT $1, ${COLUMNS} FROM jsonb_to_recordset($2::jsonb) AS x(id uuid, kind text, response_id uuid,
-       other_response_id uuid, user_id text, rating_key uuid, brand text, task text, session_id text, synthetic boolean,
-       value jsonb, comment text, score float8, status text, superseded_by uuid, metadata jsonb, created_at timestamptz)`,
-    [tx.projectId, JSON.stringify(rows)],
-  );
-}
-
-/** The latest feedback of a rating key, whatever became of it. */
-export interface LatestRating {
-  readonly rating_key: string;
-  readonly id: string;
-  readonly created_at: Date;
-  readonly active: boolean;
-}
-
-export async function findLatestRatings(tx: Tx, ratingKeys: readonly string[]): Promise<LatestRating[]> {
-  return tx.query<LatestRating>(
-    `SELECT latest.* FROM unnest($1::uuid[]) AS wanted(key) CROSS JOIN LATERAL (
-       SELECT rating_key, id, created_at, status = 'active' AS active FROM feedback
-       WHERE rating_key = wanted.key ORDER BY created_at DESC, id DESC LIMIT 1) latest`,
-    [ratingKeys],
+    `WITH said AS (
+       INSERT INTO feedback (project_id, ${COLUMNS})
+       SELECT $1, ${COLUMNS} FROM jsonb_to_recordset($2::jsonb) AS x(id uuid, kind text, response_id uuid,
+         other_response_id uuid, user_id text, rating_key uuid, brand text, task text, session_id text,
+         synthetic boolean, value jsonb, comment text, score float8, status text, superseded_by uuid, metadata jsonb,
+         created_at timestamptz))
+     ${INSERT_REWARDS}`,
+    [tx.projectId, JSON.stringify(feedback), JSON.stringify(rewards)],
   );
 }
 
@@ -59,12 +51,13 @@ export interface Supersession {
   readonly superseded_by: string;
 }
 
+/** The ids are named twice so that the planner looks them up, however few it takes the rest of the table for. */
 export async function supersedeFeedback(tx: Tx, pairs: readonly Supersession[]): Promise<void> {
   await tx.execute(
     `UPDATE feedback SET status = 'superseded', superseded_by = x.superseded_by
-     FROM jsonb_to_recordset($1::jsonb) AS x(id uuid, superseded_by uuid)
-     WHERE feedback.id = x.id AND status = 'active'`,
-    [JSON.stringify(pairs)],
+     FROM unnest($1::uuid[], $2::uuid[]) AS x(id, superseded_by)
+     WHERE feedback.id = x.id AND feedback.id = ANY($1::uuid[]) AND status = 'active'`,
+    [pairs.map((pair) => pair.id), pairs.map((pair) => pair.superseded_by)],
   );
 }
 

@@ -60,8 +60,9 @@ export async function findResponsesByCompletion(
   return tx.query(
     `SELECT ref.completion_id, ref.choice, r.id
      FROM (SELECT DISTINCT * FROM jsonb_to_recordset($1::jsonb) AS x(completion_id text, choice int)) ref
-     JOIN responses r ON r.completion_id = ref.completion_id AND coalesce(r.choice, 0) = ref.choice`,
-    [JSON.stringify(refs)],
+     JOIN responses r ON r.completion_id = ref.completion_id AND coalesce(r.choice, 0) = ref.choice
+     WHERE r.completion_id = ANY($2::text[]) AND r.completion_id IS NOT NULL`,
+    [JSON.stringify(refs), refs.map((ref) => ref.completion_id)],
   );
 }
 
@@ -96,7 +97,8 @@ export async function upsertResponses(tx: Tx, records: readonly ResponseRecord[]
          response_text text, model_id text, completion_id text, choice int, brand text, task text, session_id uuid,
          purpose text, created_at timestamptz)),
      before AS MATERIALIZED (
-       SELECT r.id, r.prompt_key FROM responses r JOIN incoming USING (id) ORDER BY r.id FOR UPDATE OF r),
+       SELECT r.id, r.prompt_key FROM responses r JOIN incoming USING (id)
+       WHERE r.id = ANY($3::uuid[]) ORDER BY r.id FOR UPDATE OF r),
      stored AS (
        INSERT INTO responses (project_id, id, version, prompt_key, user_id, prompt, response_text, model_id,
          completion_id, choice, brand, task, session_id, purpose, created_at)
@@ -111,7 +113,7 @@ export async function upsertResponses(tx: Tx, records: readonly ResponseRecord[]
        RETURNING id, prompt_key)
      SELECT stored.id, stored.prompt_key, nullif(before.prompt_key, stored.prompt_key) AS previous_prompt_key
      FROM stored LEFT JOIN before USING (id)`,
-    [tx.projectId, JSON.stringify(rows)],
+    [tx.projectId, JSON.stringify(rows), rows.map((row) => row.id)],
   );
 }
 

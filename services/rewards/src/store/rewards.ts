@@ -1,7 +1,6 @@
 import type { FeedbackKind } from '@tuneloop/contracts/rewards/events';
 import type { Tx } from '@tuneloop/runtime/pg/database';
 import type { Json } from '../domain/json.ts';
-import type { Rating } from '../domain/pairs.ts';
 
 export type RetractionReason = 'superseded' | 'deleted' | 'erased' | 'judge_muted';
 
@@ -26,14 +25,14 @@ export interface RewardRow {
 const COLUMNS = `id, version, feedback_id, response_id, prompt_key, kind, score, stars, rater, identified, synthetic,
   detail, brand, task, created_at`;
 
-export async function insertRewards(tx: Tx, rows: readonly RewardRow[]): Promise<void> {
-  await tx.execute(
-    `INSERT INTO rewards (project_id, ${COLUMNS})
-     SELECT $1, ${COLUMNS} FROM jsonb_to_recordset($2::jsonb) AS x(id uuid, version int, feedback_id uuid,
-       response_id uuid, prompt_key uuid, kind text, score float8, stars int, rater text, identified boolean,
-       synthetic boolean, detail jsonb, brand text, task text, created_at timestamptz)`,
-    [tx.projectId, JSON.stringify(rows)],
-  );
+/** $1: project, $3: rewards as JSON. Stands alone or at the end of a statement that inserts their feedback. */
+export const INSERT_REWARDS = `INSERT INTO rewards (project_id, ${COLUMNS})
+  SELECT $1, ${COLUMNS} FROM jsonb_to_recordset($3::jsonb) AS x(id uuid, version int, feedback_id uuid,
+    response_id uuid, prompt_key uuid, kind text, score float8, stars int, rater text, identified boolean,
+    synthetic boolean, detail jsonb, brand text, task text, created_at timestamptz)`;
+
+export async function insertReward(tx: Tx, row: RewardRow): Promise<void> {
+  await tx.execute(`WITH ignored AS (SELECT $2::text) ${INSERT_REWARDS}`, [tx.projectId, null, JSON.stringify([row])]);
 }
 
 export interface RetractedReward {
@@ -50,8 +49,9 @@ export async function retractRewardsOfFeedback(
   feedbackIds: readonly string[],
   reason: RetractionReason,
 ): Promise<RetractedReward[]> {
+  // IS NOT NULL says nothing new, but it is what the planner needs in order to use the partial index.
   return tx.query<RetractedReward>(
-    `${RETRACT} WHERE feedback_id = ANY($1::uuid[]) AND status = 'active' ${RETRACTED}`,
+    `${RETRACT} WHERE feedback_id = ANY($1::uuid[]) AND feedback_id IS NOT NULL AND status = 'active' ${RETRACTED}`,
     [feedbackIds, reason],
   );
 }
@@ -107,46 +107,6 @@ export async function moveRewards(tx: Tx, responseId: string, promptKey: string)
     responseId,
     promptKey,
   ]);
-}
-
-/** Ratings of one prompt that are looked through for pairs; a prompt has a few pairs, so more would change nothing. */
-const MAX_RATINGS_PER_PROMPT = 2_000;
-
-interface RatingRow {
-  feedback_id: string;
-  response_id: string;
-  prompt_key: string;
-  kind: FeedbackKind;
-  score: number;
-  rater: string;
-  synthetic: boolean;
-  created_at: Date;
-}
-
-/** Ratings that count, by raters who are known, good or bad enough to be one side of a pair. */
-export async function findPairableRatings(
-  tx: Tx,
-  promptKeys: readonly string[],
-  scores: { readonly rejectedMax: number; readonly chosenMin: number },
-): Promise<Rating[]> {
-  const rows = await tx.query<RatingRow>(
-    `SELECT rating.* FROM unnest($1::uuid[]) AS wanted(key) CROSS JOIN LATERAL (
-       SELECT feedback_id, response_id, prompt_key, kind, score, rater, synthetic, created_at FROM rewards
-       WHERE prompt_key = wanted.key AND status = 'active' AND identified AND feedback_id IS NOT NULL
-         AND (score >= $2 OR score <= $3)
-       ORDER BY kind, rater, feedback_id LIMIT $4) rating`,
-    [promptKeys, scores.chosenMin, scores.rejectedMax, MAX_RATINGS_PER_PROMPT],
-  );
-  return rows.map((row) => ({
-    feedbackId: row.feedback_id,
-    responseId: row.response_id,
-    promptKey: row.prompt_key,
-    kind: row.kind,
-    score: row.score,
-    rater: row.rater,
-    synthetic: row.synthetic,
-    createdAt: row.created_at,
-  }));
 }
 
 export interface RewardFilter {

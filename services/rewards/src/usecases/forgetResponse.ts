@@ -8,7 +8,7 @@ import { erasePreferenceTexts, retractPreferencesOfResponse } from '../store/pre
 import { deleteResponse, lockPrompts } from '../store/responses.ts';
 import { eraseRewardDetails, retractRewardsOfResponse } from '../store/rewards.ts';
 import { announcePreferenceRetracted, announceRewardRetracted } from './announce.ts';
-import { readPairState, settlePairs } from './settlePairs.ts';
+import { settlePrompts } from './settlePairs.ts';
 
 export interface ForgottenResponse {
   readonly id: string;
@@ -50,6 +50,6 @@ async function settlePrompt(
   owners: { readonly callers: Callers },
 ): Promise<readonly PendingEvent[]> {
   const rules = rulesOf((await projectSettings(tx, owners)).feedback);
-  const settled = await settlePairs(tx, await readPairState(tx, [promptKey], rules), rules);
+  const settled = await settlePrompts(tx, [promptKey], rules);
   return settled.events;
 }

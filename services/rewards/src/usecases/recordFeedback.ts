@@ -9,11 +9,12 @@ import { checkSize, responseNotFound, type Succession, succeed } from '../domain
 import { statedPreferenceId } from '../domain/preference.ts';
 import { ANONYMOUS_USER, isSomebody, type Rater, ratingKey } from '../domain/rater.ts';
 import { type FeedbackRules, rulesOf } from '../domain/rules.ts';
-import { type Judgement, judge } from '../domain/score.ts';
-import { type FeedbackRow, findLatestRatings, insertFeedback, supersedeFeedback } from '../store/feedback.ts';
+import { judge } from '../domain/score.ts';
+import { type FeedbackRow, insertFeedback, supersedeFeedback } from '../store/feedback.ts';
 import { type PreferenceRow, retractPreferences, upsertPreferences } from '../store/preferences.ts';
 import type { KnownResponse } from '../store/responses.ts';
-import { insertRewards, retractRewardsOfFeedback, type RewardRow } from '../store/rewards.ts';
+import { readRatingState, type RatingState } from '../store/ratings.ts';
+import { retractRewardsOfFeedback, type RewardRow } from '../store/rewards.ts';
 import {
   announceFeedback,
   announcePreference,
@@ -21,8 +22,9 @@ import {
   announceReward,
   announceRewardRetracted,
 } from './announce.ts';
+import { type Accepted, isRating, ratingOf, rewardOf, statedPreference } from './consequences.ts';
 import { otherRefOf, refKey, refOf, type ResolvedResponses, resolveResponses } from './resolveResponses.ts';
-import { readPairState, type SettledPairs, settlePairs } from './settlePairs.ts';
+import { pairableScores, settleChange, type SettledPairs } from './settlePairs.ts';
 
 type FeedbackOutcome = z.output<typeof feedbackOutcome>;
 
@@ -35,15 +37,6 @@ export interface FeedbackCommand {
 export type FeedbackResult =
   | { readonly outcome: FeedbackOutcome; readonly error?: undefined }
   | { readonly outcome?: undefined; readonly error: AppError };
-
-/** Feedback that can be taken, with all that follows from it alone. */
-interface Accepted {
-  readonly row: FeedbackRow;
-  readonly judgement: Judgement;
-  readonly response: KnownResponse;
-  readonly other: KnownResponse | null;
-  readonly known: boolean;
-}
 
 /**
  * Takes feedback, each piece by itself: one that cannot be taken is answered with its error and leaves nothing.
@@ -140,25 +133,23 @@ function otherSide(input: FeedbackInput, response: KnownResponse, resolved: Reso
 }
 
 async function store(tx: Tx, accepted: readonly Accepted[], rules: FeedbackRules): Promise<FeedbackOutcome[]> {
-  const keys = [...new Set(accepted.flatMap(({ row }) => (row.rating_key === null ? [] : [row.rating_key])))];
-  const latest = keys.length === 0 ? [] : await findLatestRatings(tx, keys);
+  const state = await readState(tx, accepted, rules);
   const succession = succeed(
     accepted.map(({ row }) => ({ id: row.id, ratingKey: row.rating_key, saidAt: row.created_at })),
-    latest,
+    state.latest,
   );
   const items = accepted.map((item) => withSuccessor(item, succession));
   const counting = items.filter(({ row }) => row.status === 'active');
   const retractions = await supersede(tx, succession);
   const rewards = counting.flatMap((item) => rewardOf(item) ?? []);
-  const pairState = await readPairState(tx, pairedPrompts(items), rules);
-
   await insertFeedback(
     tx,
     items.map(({ row }) => row),
+    rewards,
   );
-  if (rewards.length > 0) await insertRewards(tx, rewards);
   const stated = await recordStated(tx, counting);
-  const settled = await settlePairs(tx, withRatings(pairState, rewards), rules);
+  const change = { removed: new Set(succession.supersedes.values()), added: rewards.filter(isRating).map(ratingOf) };
+  const settled = await settleChange(tx, state, change, rules);
   await emitAll(tx, [
     ...items.map(({ row }) => announceFeedback(row, succession.supersedes.get(row.id) ?? null)),
     ...retractions,
@@ -167,6 +158,16 @@ async function store(tx: Tx, accepted: readonly Accepted[], rules: FeedbackRules
     ...settled.events,
   ]);
   return outcomesOf(items, succession, rewards, stated, settled);
+}
+
+/** Only what people who are known say can replace earlier feedback or make pairs. */
+async function readState(tx: Tx, accepted: readonly Accepted[], rules: FeedbackRules): Promise<RatingState> {
+  const keys = accepted.flatMap(({ row }) => (row.rating_key === null ? [] : [row.rating_key]));
+  if (keys.length === 0) return { latest: [], pairs: [], ratings: [] };
+  const groups = accepted
+    .filter(({ known, judgement }) => known && judgement.score !== null)
+    .map(({ row, response }) => ({ prompt_key: response.prompt_key, kind: row.kind, rater: row.user_id }));
+  return readRatingState(tx, [...new Set(keys)], groups, pairableScores(rules));
 }
 
 function withSuccessor(item: Accepted, succession: Succession): Accepted {
@@ -190,85 +191,9 @@ async function supersede(tx: Tx, { supersedes }: Succession): Promise<PendingEve
   ];
 }
 
-function rewardOf({ row, judgement, response, known }: Accepted): RewardRow | null {
-  if (judgement.score === null) return null;
-  return {
-    id: newId(),
-    version: 1,
-    feedback_id: row.id,
-    response_id: row.response_id,
-    prompt_key: response.prompt_key,
-    kind: row.kind,
-    score: judgement.score,
-    stars: judgement.stars,
-    rater: row.user_id,
-    identified: known,
-    synthetic: row.synthetic,
-    detail: typeof judgement.value === 'object' ? judgement.value : null,
-    brand: row.brand,
-    task: row.task,
-    created_at: row.created_at,
-  };
-}
-
-/** What an A/B choice or a correction prefers; ties and the like are kept as feedback alone. */
-function statedPreference({ row, response, other }: Accepted): PreferenceRow | null {
-  const shared = {
-    id: statedPreferenceId(row.id),
-    version: 1,
-    kind: row.kind,
-    prompt_key: response.prompt_key,
-    margin: null,
-    feedback_ids: [row.id],
-    rater: row.user_id,
-    synthetic: row.synthetic,
-    created_at: row.created_at,
-  };
-  if (row.kind === 'correction' && typeof row.value === 'string') {
-    return {
-      ...shared,
-      source: 'correction',
-      chosen_response_id: response.id,
-      rejected_response_id: response.id,
-      chosen_text: row.value,
-    };
-  }
-  if (other === null || (row.value !== 'a' && row.value !== 'b')) return null;
-  const [chosen, rejected] = row.value === 'a' ? [response, other] : [other, response];
-  return {
-    ...shared,
-    source: 'ab',
-    chosen_response_id: chosen.id,
-    rejected_response_id: rejected.id,
-    chosen_text: null,
-  };
-}
-
 async function recordStated(tx: Tx, items: readonly Accepted[]): Promise<PreferenceRow[]> {
   const rows = items.flatMap((item) => statedPreference(item) ?? []);
   return rows.length === 0 ? [] : upsertPreferences(tx, rows);
-}
-
-/** Only ratings by people who are known make pairs, so only their prompts can change. */
-function pairedPrompts(items: readonly Accepted[]): string[] {
-  const rated = items.filter(({ known, judgement }) => known && judgement.score !== null);
-  return [...new Set(rated.map(({ response }) => response.prompt_key))];
-}
-
-function withRatings<S extends Awaited<ReturnType<typeof readPairState>>>(state: S, rewards: readonly RewardRow[]): S {
-  const added = rewards
-    .filter((row) => row.identified && row.feedback_id !== null)
-    .map((row) => ({
-      feedbackId: row.feedback_id!,
-      responseId: row.response_id,
-      promptKey: row.prompt_key,
-      kind: row.kind,
-      score: row.score,
-      rater: row.rater,
-      synthetic: row.synthetic,
-      createdAt: row.created_at,
-    }));
-  return { ...state, ratings: [...state.ratings, ...added] };
 }
 
 function outcomesOf(

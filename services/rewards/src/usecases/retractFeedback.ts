@@ -8,7 +8,7 @@ import { retractPreferences } from '../store/preferences.ts';
 import { lockResponses } from '../store/responses.ts';
 import { retractRewardsOfFeedback } from '../store/rewards.ts';
 import { announcePreferenceRetracted, announceRewardRetracted } from './announce.ts';
-import { readPairState, settlePairs } from './settlePairs.ts';
+import { settlePrompts } from './settlePairs.ts';
 
 /**
  * Takes feedback back with all that was made of it. What it had superseded does not come back.
@@ -26,7 +26,7 @@ export async function retractFeedback(tx: Tx, id: string, onlyOf: string | null)
   const preferences = await retractPreferences(tx, [statedPreferenceId(id)], 'deleted');
   const rules = rulesOf(settings?.feedback);
   const promptKeys = responses.map((response) => response.prompt_key);
-  const settled = await settlePairs(tx, await readPairState(tx, promptKeys, rules), rules);
+  const settled = await settlePrompts(tx, promptKeys, rules);
   await emitAll(tx, [
     ...rewards.map((row) => announceRewardRetracted(row, 'deleted')),
     ...preferences.map((row) => announcePreferenceRetracted(row, 'deleted')),

@@ -9,7 +9,7 @@ import { deleteFeedback } from '../store/feedback.ts';
 import { lockResponses } from '../store/responses.ts';
 import {
   findActiveReward,
-  insertRewards,
+  insertReward,
   type RewardChange,
   retractReward,
   type RewardRow,
@@ -17,7 +17,7 @@ import {
 } from '../store/rewards.ts';
 import { announceReward, announceRewardRetracted } from './announce.ts';
 import { resolveResponses } from './resolveResponses.ts';
-import { readPairState, settlePairs } from './settlePairs.ts';
+import { settlePrompts } from './settlePairs.ts';
 
 /** A detail travels in an event whole. */
 const MAX_DETAIL_BYTES = 64 * 1024;
@@ -53,7 +53,7 @@ export async function createReward(tx: Tx, input: NewReward, absent: ReadonlySet
     task: response.task,
     created_at: input.createdAt,
   };
-  await insertRewards(tx, [row]);
+  await insertReward(tx, row);
   await emitAll(tx, [announceReward(row)]);
   return row;
 }
@@ -64,7 +64,7 @@ export async function changeReward(tx: Tx, id: string, change: RewardChange): Pr
   const { promptKeys, rules } = await holdReward(tx, id);
   const row = await updateReward(tx, id, change);
   if (!row) throw rewardNotFound(id);
-  const settled = await settlePairs(tx, await readPairState(tx, promptKeys, rules), rules);
+  const settled = await settlePrompts(tx, promptKeys, rules);
   await emitAll(tx, [announceReward(row), ...settled.events]);
   return row;
 }
@@ -76,7 +76,7 @@ export async function deleteReward(tx: Tx, id: string): Promise<void> {
   if (!retracted) throw rewardNotFound(id);
   if (reward.feedback_id !== null) await deleteFeedback(tx, reward.feedback_id);
   const events: PendingEvent[] = [announceRewardRetracted(retracted, 'deleted')];
-  const settled = await settlePairs(tx, await readPairState(tx, promptKeys, rules), rules);
+  const settled = await settlePrompts(tx, promptKeys, rules);
   await emitAll(tx, [...events, ...settled.events]);
 }
 
