@@ -16,7 +16,8 @@ export function nameOfUrl(url: string): string {
   }
   const plain = name
     .replaceAll(/[/\\\p{Cc}]/gu, '-')
-    .replaceAll('..', '.')
-    .slice(0, MAX_NAME_CHARS);
+    .replaceAll(/\.{2,}/g, '.')
+    .slice(0, MAX_NAME_CHARS)
+    .toWellFormed();
   return plain === '' || plain === '.' ? 'file' : plain;
 }
