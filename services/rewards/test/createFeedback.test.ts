@@ -274,6 +274,23 @@ describe('preferences from ratings', () => {
     expect(left).toHaveLength(4);
   });
 
+  it('are found when both ratings come at the same moment', async () => {
+    const prompts = Array.from({ length: 24 }, (_, i) => [
+      response({ prompt: `At once ${i}` }),
+      response({ prompt: `At once ${i}` }),
+    ]);
+    await system.known(projectId, ...prompts.flat());
+    const outcomes = await Promise.all(
+      prompts.map(async ([good, bad]) => {
+        const rate = (value: number, response_id: string) =>
+          post({ kind: 'stars', value, response_id, user_id: 'ann' });
+        const both = await Promise.all([rate(5, good!.response_id), rate(1, bad!.response_id)]);
+        return both.flatMap(({ preference_ids }) => preference_ids).length;
+      }),
+    );
+    expect(outcomes).toEqual(prompts.map(() => 1));
+  });
+
   it('never pairs two people, two kinds, or two prompts', async () => {
     const before = await preferences();
     const [a, b] = [response({ prompt: 'P' }), response({ prompt: 'P' })];

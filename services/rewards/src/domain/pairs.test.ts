@@ -82,11 +82,11 @@ describe('pairChanged', () => {
     let answered = 0;
     const drawn = fc.record({
       score: fc.constantFrom(-1, -0.5, 0.5, 1),
-      rater: fc.constantFrom('ann', 'bob', 'cat', 'dan'),
+      rater: fc.constantFrom('ann', 'bob', 'cat', 'dan', 'eve', 'fay', 'gus', 'hal'),
     });
     fc.assert(
       fc.property(
-        fc.array(drawn, { maxLength: 24 }),
+        fc.array(drawn, { minLength: 10, maxLength: 40 }),
         fc.array(drawn, { maxLength: 3 }),
         fc.array(fc.nat(), { maxLength: 3 }),
         (stored, added, removed) => {
