@@ -5,9 +5,9 @@ try {
   const response = await fetch(`http://127.0.0.1:${process.env.PORT ?? 8080}/readyz`, {
     signal: AbortSignal.timeout(TIMEOUT_MS),
   });
-  console.log(await response.text());
+  process.stdout.write(`${await response.text()}\n`);
   process.exitCode = response.ok ? 0 : 1;
 } catch (error) {
-  console.log(error instanceof Error ? error.message : String(error));
+  process.stdout.write(`${error instanceof Error ? error.message : String(error)}\n`);
   process.exitCode = 1;
 }
