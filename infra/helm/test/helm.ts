@@ -53,7 +53,7 @@ function isExecutable(file: string): boolean {
 }
 
 /** Values that have no default. */
-export const REQUIRED_VALUES = {
+const REQUIRED_VALUES = {
   'image.repository': 'registry.example.com/tuneloop',
   'secret.existingSecret': 'tuneloop',
   'database.existingSecret': 'tuneloop-postgres',
