@@ -127,18 +127,18 @@ async function deadLetters(project = projectId): Promise<{ id: string; code: str
   return system.sql('SELECT id, code, consumer FROM ingest.dead_letters WHERE project_id = $1', [project]);
 }
 
-/** Waits until every message sent before this one was handled: the consumer takes them in order, one by one at the end. */
+/** Waits until every message sent so far was handled and every fetch it led to has ended: in this order. */
 async function settled(): Promise<void> {
   await eventually(async () => {
+    for (const durable of ['ingest__intake_image', 'ingest__intake_document']) {
+      const info = await system.bus.jsm.consumers.info('EXT', durable);
+      expect(info.num_pending + info.num_ack_pending).toBe(0);
+    }
     const rows = await system.sql<{ open: number }>(
       `SELECT count(*)::int AS open FROM ingest.intake_fetches WHERE project_id = $1 AND status = 'pending'`,
       [projectId],
     );
     expect(rows[0]?.open).toBe(0);
-    for (const durable of ['ingest__intake_image', 'ingest__intake_document']) {
-      const info = await system.bus.jsm.consumers.info('EXT', durable);
-      expect(info.num_pending + info.num_ack_pending).toBe(0);
-    }
   });
 }
 
