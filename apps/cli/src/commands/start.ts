@@ -12,6 +12,7 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import { pino } from 'pino';
 import { SAMPLE_PROJECT, sampleSettings } from '../demo/sampleProject.ts';
 import { runTurn, type TurnOptions } from '../demo/turn.ts';
+import { ensureConsole } from '../start/console.ts';
 import { DataFiles } from '../start/dataFiles.ts';
 import { startSystem, type System } from '../start/system.ts';
 import { Terminal } from '../start/terminal.ts';
@@ -87,13 +88,15 @@ async function start(flags: StartFlags): Promise<void> {
   let system: System;
   try {
     terminal.line('Tuneloop');
+    if (!flags.once) terminal.progress('start', 'console');
+    const consoleDir = flags.once ? undefined : await ensureConsole({ log });
     system = await startSystem({
       files,
       port: flags.port,
       host: flags.host,
       processes: flags.processes,
       log,
-      env: process.env,
+      env: { ...process.env, ...(consoleDir === undefined ? {} : { CONSOLE_DIR: consoleDir }) },
       models: { nano: NANO_FOLDER },
       onStage: (stage) => terminal.progress('start', stage),
     });
@@ -138,6 +141,7 @@ async function serve(
   const { apiKey, fresh } = await ensureProject(flags, files, system);
   terminal.line(`  gateway      ${system.gatewayUrl}   (API page: ${system.gatewayUrl}/docs)`);
   terminal.line(`  API key      ${apiKey}`);
+  if (!flags.once) terminal.line(`  review       ${system.gatewayUrl}/review#key=${apiKey}`);
   if (flags.empty || (!fresh && !flags.once)) return;
   const turn: TurnOptions = {
     gatewayUrl: system.gatewayUrl,
