@@ -69,18 +69,29 @@ SELECT tl_tenant('version_test_prompts');
 -- What is frozen stays as it is: the service has no right to change it, and rows cannot join a version that is there.
 REVOKE UPDATE, DELETE ON dataset_versions, version_examples, version_test_prompts FROM tl_datasets;
 
+-- A transaction says which new version it makes; its rows are the only ones that are taken. The version's own row is
+-- written last, so that nobody sees a version in the making.
+CREATE FUNCTION begin_version(version uuid) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  IF EXISTS (SELECT 1 FROM dataset_versions WHERE id = version) THEN
+    RAISE EXCEPTION 'dataset version % is frozen', version USING ERRCODE = 'check_violation';
+  END IF;
+  PERFORM set_config('tl.freezing', version::text, true);
+END $$;
+
 CREATE FUNCTION refuse_rows_of_frozen_version() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-  IF EXISTS (SELECT 1 FROM dataset_versions WHERE project_id = NEW.project_id AND id = NEW.version_id) THEN
-    RAISE EXCEPTION 'dataset version % is frozen', NEW.version_id USING ERRCODE = 'check_violation';
-  END IF;
-  RETURN NEW;
+  RAISE EXCEPTION 'dataset version % is frozen', NEW.version_id USING ERRCODE = 'check_violation';
 END $$;
--- The version's own row is written last, in the transaction that made its rows.
-CREATE TRIGGER version_examples_frozen BEFORE INSERT ON version_examples
-  FOR EACH ROW EXECUTE FUNCTION refuse_rows_of_frozen_version();
-CREATE TRIGGER version_test_prompts_frozen BEFORE INSERT ON version_test_prompts
-  FOR EACH ROW EXECUTE FUNCTION refuse_rows_of_frozen_version();
+-- The condition alone costs nothing; a lookup in the function would be paid a million times.
+CREATE TRIGGER version_examples_frozen BEFORE INSERT ON version_examples FOR EACH ROW
+  WHEN (NEW.version_id::text IS DISTINCT FROM current_setting('tl.freezing', true))
+  EXECUTE FUNCTION refuse_rows_of_frozen_version();
+CREATE TRIGGER version_test_prompts_frozen BEFORE INSERT ON version_test_prompts FOR EACH ROW
+  WHEN (NEW.version_id::text IS DISTINCT FROM current_setting('tl.freezing', true))
+  EXECUTE FUNCTION refuse_rows_of_frozen_version();
+REVOKE ALL ON FUNCTION begin_version(uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION begin_version(uuid) TO tl_datasets;
 
 -- A version to be made: leased work. Its id is the training request's, or its own when a person asked.
 CREATE TABLE freezes (

@@ -192,10 +192,11 @@ export async function freeze(
   projectId: string,
   spec: Record<string, unknown> = {},
   fields: Record<string, unknown> = {},
+  options: { timeoutMs?: number } = {},
 ): Promise<Outcome> {
   const requestId = newId();
   await requestTraining(system, projectId, requestId, spec, fields);
-  return outcomeOf(system, projectId, requestId);
+  return outcomeOf(system, projectId, requestId, options);
 }
 
 export async function requestTraining(
@@ -230,13 +231,18 @@ export async function requestTraining(
   return runId;
 }
 
-export async function outcomeOf(system: TestSystem, projectId: string, requestId: string): Promise<Outcome> {
+export async function outcomeOf(
+  system: TestSystem,
+  projectId: string,
+  requestId: string,
+  options: { timeoutMs?: number } = {},
+): Promise<Outcome> {
   return eventually(async () => {
     const [first, ...more] = await outcomes(system, projectId, requestId);
     if (!first) throw new Error('no answer yet');
     if (more.length > 0) throw new Error('answered more than once');
     return first;
-  });
+  }, options);
 }
 
 export async function outcomes(system: TestSystem, projectId: string, requestId: string): Promise<Outcome[]> {

@@ -253,7 +253,7 @@ describe('uploads', () => {
       duplex: 'half',
       signal: abort.signal,
     };
-    await expect(fetch(`${system.url('datasets')}/v1/files`, init)).rejects.toThrow();
+    await expect(fetch(`${system.url('datasets')}/v1/files`, init)).rejects.toThrow(/abort/);
     await upload(projectId, supervised(1, 'after'));
     await eventually(async () => {
       const added = (await blobs()).filter((path) => !before.includes(path));

@@ -7,9 +7,12 @@ import {
   testPrompt,
 } from '@tuneloop/contracts/datasets/internal';
 import { newId } from '@tuneloop/runtime/ids';
+import { LeaseLostError } from '@tuneloop/runtime/leases';
 import { startTestService, type TestSystem } from '@tuneloop/testkit/service';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { DatasetsContext } from '../src/config.ts';
 import { datasetsService } from '../src/service.ts';
+import { runFreeze } from '../src/usecases/freeze.ts';
 import {
   created,
   deleted,
@@ -342,7 +345,7 @@ describe('redelivery and crashes', () => {
     },
   );
 
-  it('a freeze whose process died is taken over, and the late one writes nothing', async () => {
+  it('a freeze whose process died is taken over', async () => {
     const projectId = await system.project();
     await publishAll(system, projectId, pairs(12));
     await freeze(system, projectId);
@@ -361,5 +364,25 @@ describe('redelivery and crashes', () => {
       [requestId],
     );
     expect(row).toEqual({ lease_epoch: 4, lease_owner: null });
+  });
+
+  it('a freeze that was taken over writes nothing when it comes back', async () => {
+    const projectId = await system.project();
+    await publishAll(system, projectId, pairs(12));
+    await freeze(system, projectId);
+    const id = newId();
+    // Another process holds the lease by now, at a later epoch.
+    await system.sql(
+      `INSERT INTO datasets.freezes (project_id, id, dataset_id, kind, spec, announced, requested_by, lease_owner, lease_epoch, lease_until)
+       SELECT project_id, $2, dataset_id, kind, spec, true, requested_by, 'another', 2, now() + interval '1 hour'
+       FROM datasets.freezes WHERE project_id = $1 LIMIT 1`,
+      [projectId, id],
+    );
+    const ctx = system.services.get('datasets')!.ctx as DatasetsContext;
+    const late = { id, projectId, epoch: 1, signal: new AbortController().signal };
+    await expect(runFreeze(ctx, late)).rejects.toThrow(LeaseLostError);
+    expect(await outcomes(system, projectId, id)).toEqual([]);
+    const versions = await system.sql('SELECT 1 FROM datasets.dataset_versions WHERE project_id = $1', [projectId]);
+    expect(versions).toHaveLength(1);
   });
 });

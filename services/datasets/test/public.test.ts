@@ -267,7 +267,7 @@ describe('exports', () => {
       for (const [index, row] of body.data.entries()) {
         expect(texts[index]).toContain(JSON.stringify(row.chosen));
         expect(texts[index]).toContain(JSON.stringify(row.messages[0]?.content));
-        if (row.rejected !== null) expect(texts[index]).toContain(JSON.stringify(row.rejected));
+        expect(texts[index]).toContain(row.rejected === null ? '' : JSON.stringify(row.rejected));
       }
     },
   );

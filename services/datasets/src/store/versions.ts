@@ -35,17 +35,26 @@ export interface RowCounts {
   duplicate_ids: string[];
 }
 
-const CHARS = `length(example->>'chosen') + coalesce(length(example->>'rejected'), 0) + length((example->'messages')::text)`;
+/** Says which version this transaction makes: the database takes rows for no other, and for none that is there. */
+export async function beginVersion(tx: Tx, versionId: string): Promise<void> {
+  await tx.query('SELECT begin_version($1)', [versionId]);
+}
 
 export async function countRows(tx: Tx, versionId: string): Promise<RowCounts> {
   const row = await tx.one<RowCounts>(
-    `WITH rows AS (
-       SELECT split, id, ${CHARS} AS chars, hashtextextended((example->'messages')::text, 0) AS prompt,
-         jsonb_array_length(example->'messages') > 1 OR jsonb_typeof(example->'messages'->0->'content') IS DISTINCT FROM 'string'
-           AS multi_message,
-         row_number() OVER (PARTITION BY hashtextextended((example->'messages')::text, 0),
-           hashtextextended(example->>'chosen', 0), hashtextextended(coalesce(example->>'rejected', ''), 0) ORDER BY id) AS copy
-       FROM version_examples WHERE version_id = $1)
+    `WITH texts AS (
+       SELECT split, id, example->'messages' AS messages, (example->'messages')::text AS prompt,
+         example->>'chosen' AS chosen, coalesce(example->>'rejected', '') AS rejected
+       FROM version_examples WHERE version_id = $1
+     ), rows AS (
+       SELECT split, id, length(prompt) + length(chosen) + length(rejected) AS chars, hashtextextended(prompt, 0) AS prompt,
+         jsonb_array_length(messages) > 1 OR jsonb_typeof(messages->0->'content') IS DISTINCT FROM 'string' AS multi_message,
+         hash_array_extended(ARRAY[hashtextextended(prompt, 0), hashtextextended(chosen, 0), hashtextextended(rejected, 0)], 0)
+           AS texts
+       FROM texts
+     ), copies AS (
+       SELECT *, row_number() OVER (PARTITION BY texts ORDER BY id) AS copy FROM rows
+     )
      SELECT count(*) FILTER (WHERE split = 'train')::int AS train_examples,
        count(*) FILTER (WHERE split = 'validation')::int AS validation_examples,
        count(*) FILTER (WHERE split = 'test')::int AS test_examples,
@@ -55,7 +64,7 @@ export async function countRows(tx: Tx, versionId: string): Promise<RowCounts> {
        count(*) FILTER (WHERE multi_message)::int AS multi_message,
        count(*) FILTER (WHERE copy > 1)::int AS duplicates,
        coalesce((array_agg(id::text ORDER BY id) FILTER (WHERE copy > 1))[1:10], '{}') AS duplicate_ids
-     FROM rows`,
+     FROM copies`,
     [versionId],
   );
   return row!;

@@ -10,7 +10,15 @@ import { type FileExample, type FileMethod, LineError, parseLine } from '../doma
 import { MAX_NAMED, validateFrozen } from '../domain/validation.ts';
 import { insertDataset } from '../store/datasets.ts';
 import type { FileRow } from '../store/files.ts';
-import { countRows, findLeaks, findVersionById, hashRows, insertVersion, type VersionRow } from '../store/versions.ts';
+import {
+  beginVersion,
+  countRows,
+  findLeaks,
+  findVersionById,
+  hashRows,
+  insertVersion,
+  type VersionRow,
+} from '../store/versions.ts';
 import { ExampleWriter } from './exampleWriter.ts';
 import { requireFile } from './uploads.ts';
 
@@ -49,6 +57,7 @@ export async function freezeFile(tx: Tx, ctx: DatasetsContext, request: FileFree
   const existing = await findVersionById(tx, versionId);
   if (existing) return existing;
 
+  await beginVersion(tx, versionId);
   const writer = new ExampleWriter(tx, versionId, await projectSettings(tx, ctx));
   const split = validation === null ? null : 'train';
   await readFile(ctx, writer, training, { method: request.method, field: 'training_file', split });
