@@ -9,6 +9,7 @@ import packageJson from '../package.json' with { type: 'json' };
 import { type GatewayContext, gatewayConfig } from './config.ts';
 import { LiveFeed } from './events/liveFeed.ts';
 import { mountAccess } from './http/access.ts';
+import { mountConsole } from './http/console.ts';
 import { mountDocs } from './http/docs.ts';
 import { keyLookup, mountInternal } from './http/internal.ts';
 import { mountGatewayOperations } from './http/operations.ts';
@@ -47,6 +48,7 @@ export const gatewayService = defineService({
         mountStreamEvents(app, ctx, feed);
         mountMcp(app, ctx, packageJson.version);
         mountDocs(app, routes, packageJson.version);
+        await mountConsole(app, ctx);
         await mountProxy(app, ctx, routes);
       },
       handlers: [],
