@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { chmod, mkdtemp, rm } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -36,6 +36,7 @@ export interface Stack {
 /** Runs `tuneloop start` on a free port and resolves once it says that it is ready. */
 export async function startStack(options: StackOptions = {}): Promise<Stack> {
   const dataDir = options.dataDir ?? (await mkdtemp(join(tmpdir(), 'tuneloop-acceptance-')));
+  await mkdir(dataDir, { recursive: true });
   // Postgres runs as another user when this runs as root.
   await chmod(dataDir, 0o755);
   const port = await freePort();

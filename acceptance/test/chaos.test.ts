@@ -65,7 +65,7 @@ async function work(client: Client, ledger: Ledger, random: () => number, stoppe
         body: {
           kind: 'stars',
           response_id: response.response_id,
-          stars: 1 + Math.floor(random() * 5),
+          value: 1 + Math.floor(random() * 5),
           user_id: randomUUID(),
         },
       },

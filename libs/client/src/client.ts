@@ -130,7 +130,8 @@ export class Client {
     const path = contract.path.replaceAll(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(String(params[name])));
     const url = new URL(path, this.#options.baseUrl);
     for (const [key, value] of Object.entries((input.query ?? {}) as Record<string, unknown>)) {
-      if (value !== undefined && value !== null) url.searchParams.set(key, String(value));
+      if (value !== undefined && value !== null)
+        url.searchParams.set(key, typeof value === 'object' ? JSON.stringify(value) : String(value));
     }
     return url;
   }

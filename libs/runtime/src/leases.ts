@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
 import { describeError } from './errors.ts';
 import type { Database, Tx } from './pg/database.ts';
+import { Waker } from './waker.ts';
 
 /**
  * Long work as a leased row, never as a held message.
@@ -55,7 +56,7 @@ export class LeasedPool {
   readonly #active = new Map<string, { controller: AbortController; done: Promise<void> }>();
   #stopping = false;
   #running: Promise<void> | null = null;
-  #wake: (() => void) | null = null;
+  readonly #waker = new Waker();
 
   constructor(options: LeasedPoolOptions) {
     for (const name of [options.table, options.claimFunction]) {
@@ -79,7 +80,7 @@ export class LeasedPool {
 
   /** Due work was just committed. */
   wake(): void {
-    this.#wake?.();
+    this.#waker.wake();
   }
 
   get active(): number {
@@ -95,14 +96,7 @@ export class LeasedPool {
       } catch (error) {
         log.warn({ table, reason: describeError(error) }, 'claiming leased work failed; will retry');
       }
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, pollMs);
-        this.#wake = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
-      this.#wake = null;
+      await this.#waker.wait(pollMs);
     }
   }
 

@@ -87,6 +87,7 @@ async function ensureSchema(client: pg.Client, service: ServiceName, secret: str
   if (!member.rows[0]?.member) await client.query(`GRANT ${owner} TO CURRENT_USER`);
   await client.query(`CREATE SCHEMA IF NOT EXISTS ${service} AUTHORIZATION ${owner}`);
   await client.query(`GRANT USAGE ON SCHEMA ${service} TO ${role}`);
+  await client.query(`ALTER ROLE ${role} SET search_path = ${service}`);
   await client.query(`CREATE TABLE IF NOT EXISTS ${service}.schema_migrations (
     name text PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())`);
 }

@@ -44,7 +44,11 @@ let system: TestSystem;
 let projectId: string;
 let ownerKey: string;
 
-async function get(path: string, key: string, init: RequestInit = {}): Promise<Response> {
+async function get(
+  path: string,
+  key: string,
+  init: Omit<RequestInit, 'headers'> & { headers?: Readonly<Record<string, string>> } = {},
+): Promise<Response> {
   return fetch(`${system.url('gateway')}${path}`, {
     ...init,
     headers: { authorization: `Bearer ${key}`, ...init.headers },

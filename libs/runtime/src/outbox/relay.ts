@@ -4,6 +4,7 @@ import type { Bus } from '../bus/bus.ts';
 import { describeError } from '../errors.ts';
 import type { FaultPoints } from '../faultPoints.ts';
 import type { Database, Tx } from '../pg/database.ts';
+import { Waker } from '../waker.ts';
 
 const BATCH_ROWS = 200;
 /** Without LISTEN (a transaction pooler, a lost connection) rows still leave within this time. */
@@ -47,8 +48,7 @@ export class OutboxRelay {
   #stopping = false;
   #paused = false;
   #checkTail = true;
-  #wake: (() => void) | null = null;
-  #woken = false;
+  readonly #waker = new Waker();
   #listener: PoolClient | null = null;
 
   constructor(options: RelayOptions) {
@@ -83,8 +83,7 @@ export class OutboxRelay {
 
   /** Something was committed: look now rather than at the next poll. Calls between two looks are one. */
   wake(): void {
-    this.#woken = true;
-    this.#wake?.();
+    this.#waker.wake();
   }
 
   async #loop(): Promise<void> {
@@ -105,10 +104,10 @@ export class OutboxRelay {
         }
       } catch (error) {
         this.#options.log.warn({ reason: describeError(error) }, 'outbox relay: will retry');
-        await this.#wait(ERROR_BACKOFF_MS);
+        await this.#waker.wait(ERROR_BACKOFF_MS);
         continue;
       }
-      if (moved < BATCH_ROWS) await this.#wait(POLL_MS);
+      if (moved < BATCH_ROWS && !this.#stopping) await this.#waker.wait(POLL_MS);
     }
   }
 
@@ -215,22 +214,6 @@ export class OutboxRelay {
     this.#listener = null;
     client?.removeAllListeners('notification');
     client?.release(true);
-  }
-
-  async #wait(ms: number): Promise<void> {
-    if (this.#woken || this.#stopping) {
-      this.#woken = false;
-      return;
-    }
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, ms);
-      this.#wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
-    this.#wake = null;
-    this.#woken = false;
   }
 }
 

@@ -86,13 +86,9 @@ export class Database {
       idleTimeoutMillis: IDLE_TIMEOUT_MS,
       application_name: options.applicationName,
       types,
-      // Runs before the pool hands the connection out for the first time; a failure fails that checkout.
-      onConnect: async (client: pg.ClientBase) => {
-        await client.query(
-          `SET search_path = ${options.schema}; SET statement_timeout = ${STATEMENT_TIMEOUT_MS}; ` +
-            `SET idle_in_transaction_session_timeout = ${IDLE_IN_TRANSACTION_TIMEOUT_MS}`,
-        );
-      },
+      // The search path is the role's own setting (see migrate.ts).
+      statement_timeout: STATEMENT_TIMEOUT_MS,
+      idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
     });
     this.#pool.on('error', (error) => this.#log.warn({ err: error }, 'idle Postgres connection lost'));
   }

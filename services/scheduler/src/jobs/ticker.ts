@@ -6,6 +6,7 @@ import { emit } from '@tuneloop/runtime/outbox/emit';
 import type { Tx } from '@tuneloop/runtime/pg/database';
 import { projectSettings } from '@tuneloop/runtime/projects';
 import type { Job } from '@tuneloop/runtime/service';
+import { Waker } from '@tuneloop/runtime/waker';
 import { deadlinesOf, type SchedulerContext } from '../config.ts';
 import { nextTick } from '../domain/cron.ts';
 import { advanceRun } from '../domain/run.ts';
@@ -33,7 +34,7 @@ export class Ticker implements Job {
   readonly #ctx: SchedulerContext;
   #stopping = false;
   #running: Promise<void> | null = null;
-  #wake: (() => void) | null = null;
+  readonly #waker = new Waker();
 
   constructor(ctx: SchedulerContext) {
     this.#ctx = ctx;
@@ -50,7 +51,7 @@ export class Ticker implements Job {
   }
 
   wake(): void {
-    this.#wake?.();
+    this.#waker.wake();
   }
 
   /** One round now; for tests that move the clock. */
@@ -67,14 +68,7 @@ export class Ticker implements Job {
       } catch (error) {
         this.#ctx.log.warn({ reason: describeError(error) }, 'scheduler round failed; will retry');
       }
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, POLL_MS);
-        this.#wake = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
-      this.#wake = null;
+      await this.#waker.wait(POLL_MS);
     }
   }
 
