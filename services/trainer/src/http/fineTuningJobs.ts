@@ -75,12 +75,14 @@ export function mountFineTuningJobs(app: HttpApp, ctx: TrainerContext, wake: Wak
     const status = openAiStatus(job.status);
     // 400, since SDKs try a 409 again.
     if (status === 'succeeded' || status === 'failed' || status === 'cancelled') throw wrongStatus(job, 'cancelled');
+    tx.afterCommit(() => wake.wakeTraining());
     return bodyOf(tx, await cancelJob(tx, job, auth.actor, ctx.clock()));
   });
 
   mountRoute(app, ctx, pauseFineTuningJob, async ({ params, tx }) => {
     const job = await jobNamed(tx, params.id, 'lock');
     if (!mayPause(job.status)) throw wrongStatus(job, 'paused');
+    tx.afterCommit(() => wake.wakeTraining());
     return bodyOf(tx, await pauseJob(tx, job));
   });
 

@@ -76,12 +76,14 @@ export function mountTrainingJobs(app: HttpApp, ctx: TrainerContext, wake: WakeU
   mountRoute(app, ctx, cancelTrainingJob, async ({ params, auth, tx }) => {
     const row = await lockJobById(tx, params.id);
     if (!row) throw unknownJob(params.id);
+    tx.afterCommit(() => wake.wakeTraining());
     return jobBody(await cancelJob(tx, row, auth.actor, ctx.clock()));
   });
 
   mountRoute(app, ctx, pauseTrainingJob, async ({ params, tx }) => {
     const row = await lockJobById(tx, params.id);
     if (!row) throw unknownJob(params.id);
+    tx.afterCommit(() => wake.wakeTraining());
     return jobBody(await pauseJob(tx, row));
   });
 

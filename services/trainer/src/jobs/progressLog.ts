@@ -3,9 +3,9 @@ import { trainingProgressed } from '@tuneloop/contracts/trainer/events';
 import { assertLease, type Lease } from '@tuneloop/runtime/leases';
 import { emit } from '@tuneloop/runtime/outbox/emit';
 import type { TrainerContext } from '../config.ts';
-import type { JobProgress } from '../domain/job.ts';
+import { type JobProgress, mayRun } from '../domain/job.ts';
 import { insertMetrics } from '../store/curve.ts';
-import { type JobRow, updateJob } from '../store/jobs.ts';
+import { findJobById, type JobRow, updateJob } from '../store/jobs.ts';
 
 /** Steps kept between two writes; more would be a loss of the older ones, which no run reaches in a second. */
 const MAX_PENDING = 10_000;
@@ -46,6 +46,9 @@ export class ProgressLog {
     const progress = this.#progressAt(last);
     await this.#ctx.pg.withTenant(this.#lease.projectId, async (tx) => {
       await assertLease(tx, 'training_jobs', this.#lease);
+      const job = await findJobById(tx, this.#job.id);
+      // Nobody hears of progress after the end.
+      if (!job || !mayRun(job.status)) return;
       await insertMetrics(tx, this.#job.id, steps.map(metricOf));
       await updateJob(tx, this.#job.id, { progress });
       const { epoch: _epoch, ...data } = progress;

@@ -34,6 +34,8 @@ export class TrainingPool implements Job {
   readonly #ctx: TrainerContext;
   readonly #pool: LeasedPool;
   readonly #onTrained: () => void;
+  /** What runs here now, by job. */
+  readonly #runs = new Map<string, TrainingRun>();
 
   constructor(ctx: TrainerContext, onTrained: () => void) {
     this.#ctx = ctx;
@@ -60,8 +62,10 @@ export class TrainingPool implements Job {
     await this.#pool.stop();
   }
 
+  /** Due work was committed, or what runs was paused or cancelled. */
   wake(): void {
     this.#pool.wake();
+    for (const run of this.#runs.values()) run.recheck();
   }
 
   async #work(lease: Lease): Promise<void> {
@@ -69,12 +73,17 @@ export class TrainingPool implements Job {
     try {
       const status = await this.#begin(lease);
       if (status === 'validating') await freezeJobFiles(this.#ctx, lease);
-      if (status !== null) await new TrainingRun(this.#ctx, lease, folder).run();
+      if (status !== null) {
+        const run = new TrainingRun(this.#ctx, lease, folder);
+        this.#runs.set(lease.id, run);
+        await run.run();
+      }
       await this.#ctx.pg.withTenant(lease.projectId, (tx) => releaseLease(tx, 'training_jobs', lease));
       this.#onTrained();
     } catch (error) {
       await this.#settleFailure(lease, error);
     } finally {
+      this.#runs.delete(lease.id);
       await rm(folder, { recursive: true, force: true });
     }
   }

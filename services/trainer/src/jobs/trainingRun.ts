@@ -36,11 +36,17 @@ export class TrainingRun {
   readonly #ctx: TrainerContext;
   readonly #lease: Lease;
   readonly #folder: string;
+  #watchNow: () => void = () => undefined;
 
   constructor(ctx: TrainerContext, lease: Lease, folder: string) {
     this.#ctx = ctx;
     this.#lease = lease;
     this.#folder = folder;
+  }
+
+  /** The job's row has changed: looked at now instead of at the next second. */
+  recheck(): void {
+    this.#watchNow();
   }
 
   async run(): Promise<RunOutcome> {
@@ -97,7 +103,8 @@ export class TrainingRun {
           resumed_from_step: job.state_step,
         },
       });
-      return { job: updated, method, settings };
+      // As stored, also the first time: a takeover must hand the engine the very same settings, order of keys included.
+      return { job: updated, method, settings: updated.settings ?? settings };
     });
   }
 
@@ -155,10 +162,11 @@ export class TrainingRun {
       work.catch((error: unknown) => failed.abort(error));
     };
     let watching: Promise<void> = Promise.resolve();
-    const watch = setInterval(() => {
+    this.#watchNow = () => {
       watching = watching.then(() => this.#watch(worker, progress));
       guard(watching);
-    }, WATCH_MS);
+    };
+    const watch = setInterval(this.#watchNow, WATCH_MS);
     try {
       const answer = await worker.run(task, signal, (message) => {
         if (message.kind === 'progress') progress.add(message.progress);
@@ -172,6 +180,7 @@ export class TrainingRun {
       throw error;
     } finally {
       clearInterval(watch);
+      this.#watchNow = () => undefined;
       await watching.catch(() => undefined);
     }
   }
