@@ -6,7 +6,7 @@ interface DialogProps {
   readonly opened: boolean;
   readonly title: string;
   readonly children: ReactNode;
-  onClose(): void;
+  readonly onClose: () => void;
 }
 
 export function Dialog({ opened, title, children, onClose }: DialogProps) {

@@ -1,4 +1,6 @@
-import './styles.ts';
+import '@fontsource-variable/inter';
+import '@fontsource-variable/source-serif-4';
+import './styles.css';
 import { StrictMode } from 'react';
 import { createRoot } from 'react-dom/client';
 import { App } from './App.tsx';

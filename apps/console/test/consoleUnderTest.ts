@@ -18,7 +18,7 @@ import { createLog } from '@tuneloop/runtime/log';
 import { eventually } from '@tuneloop/testkit/eventually';
 import { startTestSystem, type TestSystem } from '@tuneloop/testkit/service';
 
-export interface Said {
+interface Said {
   readonly id: string;
   readonly value: unknown;
   readonly response_id: string;

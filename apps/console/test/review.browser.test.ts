@@ -13,6 +13,19 @@ const PHONE = { viewport: { width: 360, height: 740 }, hasTouch: true, isMobile:
 
 if (NO_BROWSER) process.stderr.write('TUNELOOP_NO_BROWSER=1: the console is not tested in a browser\n');
 
+/** The item on the screen, once it takes answers. */
+async function shown(page: Page, other?: string): Promise<string> {
+  const question = page.locator(`main[data-item]${other === undefined ? '' : `:not([data-item="${other}"])`}`);
+  await page.locator(`main[data-item][aria-busy="false"]`).and(question).waitFor();
+  return (await question.getAttribute('data-item')) ?? '';
+}
+
+/** Until colours and places have come to rest. */
+const atRest = (page: Page) =>
+  page.waitForFunction(() => document.getAnimations().every((animation) => animation.playState !== 'running'));
+
+const values = async (project: ProjectUnderTest) => (await project.said()).map(({ value }) => value);
+
 describe.skipIf(NO_BROWSER)('the review page', () => {
   let system: ConsoleUnderTest;
   let browser: Browser;
@@ -28,7 +41,7 @@ describe.skipIf(NO_BROWSER)('the review page', () => {
     await context?.close();
     const told = complaints;
     complaints = [];
-    expect(told).toEqual([]);
+    if (told.length > 0) throw new Error(`the browser complained: ${told.join('; ')}`);
   });
   afterAll(async () => {
     await browser?.close();
@@ -50,21 +63,10 @@ describe.skipIf(NO_BROWSER)('the review page', () => {
     return page;
   }
 
-  /** The item on the screen, once it takes answers. */
-  async function shown(page: Page, other?: string): Promise<string> {
-    const question = page.locator(`main[data-item]${other === undefined ? '' : `:not([data-item="${other}"])`}`);
-    await page.locator(`main[data-item][aria-busy="false"]`).and(question).waitFor();
-    return (await question.getAttribute('data-item')) ?? '';
-  }
-
   async function press(page: Page, key: string, from: string): Promise<string> {
     await page.keyboard.press(key);
     return shown(page, from);
   }
-
-  /** Until colours and places have come to rest. */
-  const atRest = (page: Page) =>
-    page.waitForFunction(() => document.getAnimations().every((animation) => animation.playState !== 'running'));
 
   async function shot(page: Page, name: string): Promise<void> {
     await atRest(page);
@@ -76,8 +78,6 @@ describe.skipIf(NO_BROWSER)('the review page', () => {
     const { violations } = await new AxeBuilder({ page }).withTags(WCAG_AA).analyze();
     expect(violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(' ')}`)).toEqual([]);
   }
-
-  const values = async (project: ProjectUnderTest) => (await project.said()).map(({ value }) => value);
 
   it('asks for a key, and shows the first question to whoever has one', async () => {
     const project = await system.project(1);

@@ -1,8 +1,7 @@
 import type { ReviewItem } from '@tuneloop/contracts/rewards/review';
 import { send, sendJson } from './http.ts';
 
-export const VERDICTS = ['a', 'b', 'tie', 'both_bad', 'cant_tell'] as const;
-export type Verdict = (typeof VERDICTS)[number];
+export type Verdict = 'a' | 'b' | 'tie' | 'both_bad' | 'cant_tell';
 
 /** Body of `POST /api/v1/feedback` for one comparison. */
 export interface Judgement {

@@ -4,7 +4,7 @@ import { Dialog } from '../Dialog.tsx';
 interface GuidelineDialogProps {
   readonly opened: boolean;
   readonly text: string | undefined;
-  onClose(): void;
+  readonly onClose: () => void;
 }
 
 export function GuidelineDialog({ opened, text, onClose }: GuidelineDialogProps) {

@@ -14,7 +14,7 @@ interface QuestionProps {
   readonly ready: boolean;
   readonly shortcuts: boolean;
   readonly canUndo: boolean;
-  onAction(action: Action): void;
+  readonly onAction: (action: Action) => void;
 }
 
 export function Question({ item, picture, ready, shortcuts, canUndo, onAction }: QuestionProps) {
@@ -109,7 +109,7 @@ interface AnswerProps {
   readonly text: string;
   readonly leaning: boolean;
   readonly shortcuts: boolean;
-  onAction(action: Action): void;
+  readonly onAction: (action: Action) => void;
 }
 
 function Answer({ side, text, leaning, shortcuts, onAction }: AnswerProps) {
@@ -137,7 +137,7 @@ interface ChoiceProps {
   readonly action: Action;
   readonly quiet?: boolean;
   readonly shortcuts: boolean;
-  onAction(action: Action): void;
+  readonly onAction: (action: Action) => void;
 }
 
 function Choice({ action, quiet = false, shortcuts, onAction }: ChoiceProps) {

@@ -52,7 +52,7 @@ interface BodyProps {
   readonly review: Review;
   readonly ready: boolean;
   readonly shortcuts: boolean;
-  onAction(action: Action): void;
+  readonly onAction: (action: Action) => void;
 }
 
 function Body({ review, ready, shortcuts, onAction }: BodyProps) {
@@ -115,7 +115,7 @@ function AllDone({ review }: { review: Review }) {
 function useReady({ item, position, picture }: Review): boolean {
   const [settled, setSettled] = useState<number>();
   useEffect(() => {
-    if (!item) return;
+    if (!item) return undefined;
     const timer = setTimeout(() => setSettled(position), SETTLING_MS);
     return () => clearTimeout(timer);
   }, [item, position]);

@@ -9,8 +9,8 @@ interface SettingsDialogProps {
   readonly shortcuts: boolean;
   /** Answers not sent yet: they stay on the device when signing out. */
   readonly unsent: number;
-  onShortcuts(enabled: boolean): void;
-  onClose(): void;
+  readonly onShortcuts: (enabled: boolean) => void;
+  readonly onClose: () => void;
 }
 
 export function SettingsDialog({ opened, shortcuts, unsent, onShortcuts, onClose }: SettingsDialogProps) {

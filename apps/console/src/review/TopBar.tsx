@@ -8,8 +8,8 @@ const MANY = 1_000;
 
 interface TopBarProps {
   readonly review: Review;
-  onGuideline(): void;
-  onSettings(): void;
+  readonly onGuideline: () => void;
+  readonly onSettings: () => void;
 }
 
 export function TopBar({ review, onGuideline, onSettings }: TopBarProps) {

@@ -1,4 +1,4 @@
-export interface Fact {
+interface Fact {
   readonly label: string;
   readonly value: string;
 }

@@ -17,14 +17,14 @@ function pictureQuery(key: string, url: string | null) {
 
 export type Picture =
   | { readonly state: 'none' | 'loading' }
-  | { readonly state: 'failed'; retry(): void }
+  | { readonly state: 'failed'; readonly retry: () => void }
   | { readonly state: 'shown'; readonly src: string };
 
 export function usePicture(key: string, url: string | null): Picture {
   const { data, isError, refetch } = useQuery(pictureQuery(key, url));
   const [src, setSrc] = useState<string>();
   useEffect(() => {
-    if (!data) return;
+    if (!data) return undefined;
     const made = URL.createObjectURL(data);
     setSrc(made);
     return () => {

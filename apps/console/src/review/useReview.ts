@@ -26,10 +26,10 @@ export interface Review {
   readonly position: number;
   readonly judged: number;
   readonly last: Done | undefined;
-  judge(verdict: Verdict): void;
-  skip(): void;
-  undo(): void;
-  retry(): void;
+  readonly judge: (verdict: Verdict) => void;
+  readonly skip: () => void;
+  readonly undo: () => void;
+  readonly retry: () => void;
 }
 
 /**

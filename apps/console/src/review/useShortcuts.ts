@@ -33,7 +33,7 @@ export function useShortcuts(enabled: boolean, act: (action: Action) => void): v
     act(action);
   });
   useEffect(() => {
-    if (!enabled) return;
+    if (!enabled) return undefined;
     const listen = (event: KeyboardEvent): void => pressed(event);
     window.addEventListener('keydown', listen);
     return () => window.removeEventListener('keydown', listen);

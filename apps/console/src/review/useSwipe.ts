@@ -24,10 +24,6 @@ export function useSwipe(onSwipe: (side: Side) => void) {
   /** What letting go now would choose. */
   const [side, setSide] = useState<Side | null>(null);
 
-  const sideOf = (dx: number): Side | null => {
-    if (Math.abs(dx) < DECIDED_PX) return null;
-    return dx < 0 ? 'a' : 'b';
-  };
   const finish = (event: PointerEvent<HTMLElement>, chosen: Side | null): void => {
     if (drag.current?.pointerId !== event.pointerId) return;
     drag.current = null;
@@ -76,4 +72,9 @@ export function useSwipe(onSwipe: (side: Side) => void) {
       },
     },
   };
+}
+
+function sideOf(dx: number): Side | null {
+  if (Math.abs(dx) < DECIDED_PX) return null;
+  return dx < 0 ? 'a' : 'b';
 }
