@@ -1,21 +1,23 @@
 import { Command } from 'commander';
-import { bootstrapCommand } from './commands/bootstrap.ts';
-import { migrateCommand } from './commands/migrate.ts';
-import { natsAccountsCommand } from './commands/natsAccounts.ts';
-import { mcpCommand } from './commands/mcp.ts';
-import { startCommand } from './commands/start.ts';
-import { upCommand } from './commands/up.ts';
-import { whyCommand } from './commands/why.ts';
+
+/** Each loads its own code: a small command does not wait for the services to load. */
+const COMMANDS = new Map<string, () => Promise<Command>>(
+  Object.entries({
+    start: async () => (await import('./commands/start.ts')).startCommand(),
+    up: async () => (await import('./commands/up.ts')).upCommand(),
+    migrate: async () => (await import('./commands/migrate.ts')).migrateCommand(),
+    bootstrap: async () => (await import('./commands/bootstrap.ts')).bootstrapCommand(),
+    'nats-accounts': async () => (await import('./commands/natsAccounts.ts')).natsAccountsCommand(),
+    why: async () => (await import('./commands/why.ts')).whyCommand(),
+    mcp: async () => (await import('./commands/mcp.ts')).mcpCommand(),
+  }),
+);
 
 const program = new Command('tuneloop')
   .description('Closes the loop from what a model says to a better model.')
-  .showHelpAfterError()
-  .addCommand(startCommand())
-  .addCommand(upCommand())
-  .addCommand(migrateCommand())
-  .addCommand(bootstrapCommand())
-  .addCommand(natsAccountsCommand())
-  .addCommand(whyCommand())
-  .addCommand(mcpCommand());
+  .showHelpAfterError();
+// Help and mistakes show all of them.
+const named = COMMANDS.get(process.argv[2] ?? '');
+for (const load of named ? [named] : COMMANDS.values()) program.addCommand(await load());
 
 await program.parseAsync();

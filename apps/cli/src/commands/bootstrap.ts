@@ -2,7 +2,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import { bootstrapProject } from '@tuneloop/contracts/gateway/internal';
 import { createCallers } from '@tuneloop/runtime/callers';
 import { parseConfig } from '@tuneloop/runtime/config';
-import { describeError } from '@tuneloop/runtime/errors';
+import { AppError, describeError } from '@tuneloop/runtime/errors';
 import { createLog } from '@tuneloop/runtime/log';
 import { readSecretFiles } from '@tuneloop/runtime/secretFiles';
 import { Command } from 'commander';
@@ -16,6 +16,7 @@ const bootstrapConfig = z.object({
 interface BootstrapFlags {
   readonly slug: string;
   readonly name?: string;
+  readonly project?: string;
   readonly url?: string;
 }
 
@@ -25,6 +26,7 @@ export function bootstrapCommand(): Command {
     .description('Creates a project, or finds it, and prints a new owner key for it: the key alone on standard output.')
     .requiredOption('--slug <slug>', 'short name of the project: small letters, digits, hyphens')
     .option('--name <name>', 'its name for people (default: the slug)')
+    .option('--project <id>', 'its id, for a project that was not made by this command')
     .option('--url <url>', 'the gateway inside the network (default: TUNELOOP_URL, else http://127.0.0.1:8080)')
     .action(bootstrap);
 }
@@ -40,7 +42,7 @@ async function bootstrap(flags: BootstrapFlags): Promise<void> {
       log: createLog({ level: 'silent' }),
     });
     try {
-      const projectId = projectIdOf(flags.slug);
+      const projectId = flags.project ?? projectIdOf(flags.slug);
       const { slug, name = slug } = flags;
       const answer = await callers.call(
         bootstrapProject,
@@ -55,12 +57,15 @@ async function bootstrap(flags: BootstrapFlags): Promise<void> {
     }
   } catch (error) {
     console.error(describeError(error));
+    if (error instanceof AppError && error.code === 'gateway.project.slug_taken') {
+      console.error('For a further key to that project give its id: --project <id>');
+    }
     process.exitCode = 1;
   }
 }
 
 /** One id for one slug, so that a repeated bootstrap finds its project: a UUID of version 8 (RFC 9562) from a hash. */
-export function projectIdOf(slug: string): string {
+function projectIdOf(slug: string): string {
   const bytes = createHash('sha256').update(`tuneloop/project/${slug}`).digest().subarray(0, 16);
   bytes[6] = (bytes[6]! & 0x0f) | 0x80;
   bytes[8] = (bytes[8]! & 0x3f) | 0x80;

@@ -36,7 +36,7 @@ export function upCommand(): Command {
   return new Command('up')
     .description(
       'Runs all services and the model server in one process on the Postgres and NATS of DATABASE_URL and NATS_URL; ' +
-        'nothing embedded, no sample project, JSON lines to standard output. HOST and PORT are the gateway’s.',
+        "nothing embedded, no sample project, JSON lines to standard output. HOST and PORT are the gateway's.",
     )
     .option('--data <dir>', 'working files; blobs too, unless BLOB_STORE or BLOB_DIR says otherwise', '.tuneloop')
     .option('--no-migrate', 'expect a schema that `tuneloop migrate` has brought up to date')
