@@ -96,11 +96,9 @@ describe('GET /api/v1/review/next', () => {
   it('asks about what has been judged least, and follows what is taken back or said again', async () => {
     const projectId = await system.project();
     await system.known(projectId, ...prompt(['1a', '1b']), ...prompt(['2a', '2b']));
-    const [ann, bob, cat] = ['ann', 'bob', 'cat'].map((name) => reviewer(projectId, name)) as [
-      Reviewer,
-      Reviewer,
-      Reviewer,
-    ];
+    const ann = reviewer(projectId, 'ann');
+    const bob = reviewer(projectId, 'bob');
+    const cat = reviewer(projectId, 'cat');
     const first = (await next(ann))!;
     const said = await judge(ann, first);
     await judge(ann, first, 'tie');
