@@ -262,6 +262,7 @@ describe('a mounted route', () => {
       ],
     });
     expect((await send('POST', '/api/v1/items', '{}')).json).toMatchObject({
+      detail: expect.stringMatching(/^id is required: give a string; name /),
       errors: [{ field: 'id', message: 'is required: give a string' }, { field: 'name' }],
     });
     expect((await send('POST', '/api/v1/items')).json).toMatchObject({
