@@ -170,6 +170,19 @@ describe('proxy', () => {
     expect(JSON.stringify(body.headers)).not.toContain(ownerKey);
   });
 
+  it.each(['%ff', '../../x', 'a%2F..%2Fb', 'http://elsewhere.example//..', '100%'])(
+    'passes the query %s on as it came',
+    async (value) => {
+      const answer = await get(`${getSchedule.path}?a=${value}`, ownerKey);
+      expect(answer.status).toBe(200);
+    },
+  );
+
+  it.each(['..%2f..%2fetc', 'a%2f..', '%2e%2e%2fx', '..'])('refuses the path %s', async (name) => {
+    const answer = await get(`/api/v1/model-aliases/${name}`, ownerKey, { method: 'DELETE' });
+    expect([400, 404, 405]).toContain(answer.status);
+  });
+
   it('streams bodies and answers as they are', async () => {
     const answer = await get(createRetrainingRequest.path, ownerKey, {
       method: 'POST',
@@ -271,7 +284,8 @@ describe('live events', () => {
     const before = '00000000-0000-7000-8000-000000000000';
     const replayed = await read(other.key, 2, before);
     expect(replayed.map((event) => event.event)).toEqual(['project.changed', 'project.changed']);
-    expect(replayed[1]?.id).toBe(first?.id);
+    // Which of the two came first while it was listening is the relay's to decide.
+    expect(replayed.map((event) => event.id)).toContain(first?.id);
   });
 
   it('refuses unknown types and foreign ids by name', async () => {

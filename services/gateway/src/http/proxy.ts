@@ -5,7 +5,7 @@ import type { Auth } from '@tuneloop/runtime/auth/auth';
 import { deriveSigningKey } from '@tuneloop/runtime/auth/keys';
 import { MAX_TOKEN_SECONDS, signGatewayToken } from '@tuneloop/runtime/auth/tokens';
 import { BoundedCache } from '@tuneloop/runtime/boundedCache';
-import { AppError } from '@tuneloop/runtime/errors';
+import { AppError, badRequest } from '@tuneloop/runtime/errors';
 import type { HttpApp } from '@tuneloop/runtime/http/app';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { GatewayContext } from '../config.ts';
@@ -80,9 +80,11 @@ function forward(
   reply: FastifyReply,
   token: string | undefined,
 ): FastifyReply {
+  const path = pathOf(request);
   const base = ctx.base.SERVICE_URLS[service];
   if (base === undefined) throw unavailable(service);
-  return reply.from(`${base}${request.url}`, {
+  // The query stays out of what is parsed here: it may hold anything, and goes on as it came.
+  return reply.from(`${base}${path}`, {
     // A retry is the client's to decide: it holds the Idempotency-Key.
     retriesCount: 0,
     rewriteRequestHeaders: (_request, headers) => {
@@ -100,6 +102,15 @@ function forward(
       void reply.header('retry-after', RETRY_AFTER_SECONDS).send(unavailable(service, error));
     },
   });
+}
+
+/** @throws AppError 400 for a path that would lead elsewhere once its escapes are read */
+function pathOf(request: FastifyRequest): string {
+  const [path = ''] = request.url.split('?', 1);
+  if (/(^|\/)\.\.|\.\.(\/|$)/.test(decodeURIComponent(path))) {
+    throw badRequest('http.url_invalid', 'The address holds "..": give the name itself', 'url');
+  }
+  return path;
 }
 
 function unavailable(service: ServiceName, cause?: unknown): AppError {
