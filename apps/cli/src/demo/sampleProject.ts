@@ -17,7 +17,6 @@ const VALIDATION_SHARE = 0.08;
 
 export function sampleSettings(taste: string): z.input<typeof projectChanged.schema>['settings'] {
   return {
-    default_user_id: 'sample',
     auto_process: true,
     candidates: CANDIDATES,
     model: 'nano',
