@@ -21,7 +21,7 @@ import { fetchMissing } from './fetchMissing.ts';
 const MAX_CLAIMS = 8;
 const FIRST_WAIT_MS = 250;
 const MAX_WAIT_MS = 30_000;
-/** The longest that one statement of a freeze may take: a million examples take under a minute. */
+/** The longest that one statement of a freeze may take: a million examples took seven minutes on two crowded cores. */
 const STATEMENT_MINUTES = 20;
 
 /** There is not enough to freeze. Not a failure: the run ends without action. */
