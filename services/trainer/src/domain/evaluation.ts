@@ -1,13 +1,19 @@
 import type { metricValue } from '@tuneloop/contracts/trainer/events';
 import {
-  bootstrapMean,
-  bootstrapPairedDifference,
-  bootstrapStatistic,
   type BootstrapInterval,
+  bootstrapMean,
+  bootstrapStatistic,
+  groupDifferences,
   type PairedGroup,
 } from '@tuneloop/metrics/bootstrap';
 import { mean } from '@tuneloop/metrics/stats';
-import { type ComparisonGroup, lengthControlledWinRateInterval, winRateInterval } from '@tuneloop/metrics/winRate';
+import {
+  type ComparisonGroup,
+  lengthControlledWinRate,
+  lengthControlledWinRateInterval,
+  winRate,
+  winRateInterval,
+} from '@tuneloop/metrics/winRate';
 import type { z } from 'zod';
 import { decidePromotion, type GateDecision } from './gate.ts';
 import type { Evaluator } from './gateBlockers.ts';
@@ -116,28 +122,29 @@ class Measured {
 
   paired(name: string, groups: readonly PairedGroup[]): void {
     if (groups.length === 0) return;
-    this.before[name] = value(
-      bootstrapMean(
-        groups.map((group) => mean(group.baseline)),
-        this.options,
-      ),
-    );
-    this.after[name] = value(
-      bootstrapMean(
-        groups.map((group) => mean(group.candidate)),
-        this.options,
-      ),
-    );
-    this.difference[name] = value(bootstrapPairedDifference(groups, this.options));
+    this.before[name] = this.#mean(groups.map((group) => mean(group.baseline)));
+    this.after[name] = this.#mean(groups.map((group) => mean(group.candidate)));
+    this.difference[name] = this.#mean([...groupDifferences(groups)]);
   }
+
+  #mean(values: readonly number[]): Metrics[string] {
+    return estimate(
+      values.length,
+      () => mean(values),
+      () => bootstrapMean(values, this.options),
+    );
+  }
+}
+
+/** One group has a value but no spread: an interval takes two. */
+function estimate(n: number, point: () => number, interval: () => BootstrapInterval): Metrics[string] {
+  if (n < 2) return { value: point(), low: null, high: null, n };
+  const { value, low, high } = interval();
+  return { value, low: finite(low), high: finite(high), n };
 }
 
 function finite(x: number): number | null {
   return Number.isFinite(x) ? x : null;
-}
-
-function value({ value: estimate, low, high, n }: BootstrapInterval): Metrics[string] {
-  return { value: estimate, low: finite(low), high: finite(high), n };
 }
 
 function comparisonGroups(fresh: readonly FreshGroup[]): ComparisonGroup[] {
@@ -193,11 +200,19 @@ function measureFresh(fresh: readonly FreshGroup[], measured: Measured): void {
     );
   }
   const groups = comparisonGroups(fresh);
-  const rate = value(winRateInterval(groups, measured.options));
+  const rate = estimate(
+    groups.length,
+    () => winRate(groups),
+    () => winRateInterval(groups, measured.options),
+  );
   // Against itself the incumbent wins half of the time, by definition.
   measured.before.winRate = { value: 0.5, low: null, high: null, n: rate.n };
   measured.after.winRate = rate;
-  measured.after.lengthControlledWinRate = value(lengthControlledWinRateInterval(groups, measured.options));
+  measured.after.lengthControlledWinRate = estimate(
+    groups.length,
+    () => lengthControlledWinRate(groups).value,
+    () => lengthControlledWinRateInterval(groups, measured.options),
+  );
 }
 
 /**
@@ -251,7 +266,11 @@ function perplexityOf(
     });
     return Math.exp(sum / tokens);
   };
-  return value(bootstrapStatistic(texts.length, statistic, options));
+  return estimate(
+    texts.length,
+    () => statistic([1]),
+    () => bootstrapStatistic(texts.length, statistic, options),
+  );
 }
 
 function guardsOf({ guard }: EvaluationInput): Guard[] {
