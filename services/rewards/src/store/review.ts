@@ -9,6 +9,8 @@ export interface ReviewCandidate {
   readonly prompt_key: string;
   readonly image_id: string | null;
   readonly category: string | null;
+  /** Items open to the reviewer, this one among them. */
+  readonly remaining: number;
 }
 
 /** Notes prompts that were answered; with two distinct answers they can be compared. `stored`: what was news. */
@@ -39,41 +41,32 @@ export async function offerForReview(
   );
 }
 
-/** What a reviewer ($1) has not judged or skipped. */
-const OPEN = `
-  FROM review_items i
-  WHERE i.comparable
-    AND NOT EXISTS (SELECT 1 FROM review_skips s WHERE s.reviewer = $1 AND s.prompt_key = i.prompt_key)
-    AND NOT EXISTS (
-      SELECT 1 FROM feedback f JOIN responses r ON r.project_id = f.project_id AND r.id = f.response_id
-      WHERE f.user_id = $1 AND f.kind = 'ab' AND f.status = 'active' AND r.prompt_key = i.prompt_key)
-    AND i.prompt_key <> ALL($2::uuid[])`;
-
-/** The item that has been judged least. */
+/**
+ * The item that has been judged least of those open to a reviewer, and how many are open; no more than `countTo` are
+ * counted. What the reviewer has done is hashed once: items are then read in order, and the first that is open will do.
+ */
 export async function findNextReview(
   tx: Tx,
   reviewer: string,
   excluded: readonly string[],
+  countTo: number,
 ): Promise<ReviewCandidate | undefined> {
   return tx.one<ReviewCandidate>(
-    `SELECT i.prompt_key, i.image_id, i.category ${OPEN} ORDER BY i.judged, i.prompt_key LIMIT 1`,
-    [reviewer, excluded],
+    `WITH done AS MATERIALIZED (
+       SELECT prompt_key FROM review_skips WHERE reviewer = $1
+       UNION ALL
+       SELECT r.prompt_key FROM feedback f JOIN responses r ON r.project_id = f.project_id AND r.id = f.response_id
+       WHERE f.user_id = $1 AND f.kind = 'ab' AND f.status = 'active'
+       UNION ALL
+       SELECT unnest($2::uuid[]))
+     SELECT prompt_key, image_id, category,
+       (SELECT count(*)::int FROM (
+          SELECT 1 FROM review_items WHERE comparable AND prompt_key NOT IN (SELECT prompt_key FROM done) LIMIT $3) open
+       ) AS remaining
+     FROM review_items WHERE comparable AND prompt_key NOT IN (SELECT prompt_key FROM done)
+     ORDER BY judged, prompt_key LIMIT 1`,
+    [reviewer, excluded, countTo],
   );
-}
-
-/** How many items are open for a reviewer; no more than `atMost` are counted. */
-export async function countOpenReviews(
-  tx: Tx,
-  reviewer: string,
-  excluded: readonly string[],
-  atMost: number,
-): Promise<number> {
-  const row = await tx.one<{ n: number }>(`SELECT count(*)::int AS n FROM (SELECT 1 ${OPEN} LIMIT $3) open`, [
-    reviewer,
-    excluded,
-    atMost,
-  ]);
-  return row?.n ?? 0;
 }
 
 /** Answers to one prompt that people may compare, newest first. */

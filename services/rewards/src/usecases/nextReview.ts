@@ -3,13 +3,7 @@ import type { Callers } from '@tuneloop/runtime/callers';
 import type { Tx } from '@tuneloop/runtime/pg/database';
 import { projectSettings } from '@tuneloop/runtime/projects';
 import { DEFAULT_GUIDELINE, drawPair } from '../domain/review.ts';
-import {
-  countOpenReviews,
-  findNextReview,
-  listAnswersToCompare,
-  lockReviewItem,
-  retireReviewItem,
-} from '../store/review.ts';
+import { findNextReview, listAnswersToCompare, lockReviewItem, retireReviewItem } from '../store/review.ts';
 
 /** The item that was next has lost its answers and is put aside: ask again, in another transaction. */
 export const STALE = Symbol('stale');
@@ -21,7 +15,7 @@ export async function nextReview(
   excluded: readonly string[],
   owners: { readonly callers: Callers },
 ): Promise<ReviewItem | null | typeof STALE> {
-  const next = await findNextReview(tx, reviewer, excluded);
+  const next = await findNextReview(tx, reviewer, excluded, MAX_REVIEW_REMAINING);
   if (!next) return null;
   const pair = drawPair(await listAnswersToCompare(tx, next.prompt_key), reviewer, next.prompt_key);
   if (!pair) {
@@ -41,7 +35,7 @@ export async function nextReview(
       { key: 'b', response_id: b.id, text: b.text },
     ],
     guideline: feedback?.guideline ?? DEFAULT_GUIDELINE,
-    remaining: await countOpenReviews(tx, reviewer, excluded, MAX_REVIEW_REMAINING),
+    remaining: next.remaining,
     reviewer,
   };
 }
