@@ -22,7 +22,7 @@ export const trainerService = defineService({
   create: (ctx: TrainerContext) => {
     const evaluations = new EvaluationPool(ctx);
     const training = new TrainingPool(ctx, () => evaluations.wake());
-    const wake: WakeUp = { wakeTraining: () => training.wake(), wakeEvaluation: () => evaluations.wake() };
+    const wake: WakeUp = { wakeTraining: () => training.wake() };
     return {
       routes: (app) => {
         mountTrainingJobs(app, ctx, wake);

@@ -58,6 +58,22 @@ export async function freezeJobFiles(ctx: TrainerContext, lease: Lease): Promise
     const current = await lockJobById(tx, lease.id);
     if (current?.status !== 'validating') return;
     await updateJob(tx, lease.id, { status: 'queued', dataset, dataset_version_id: dataset.id });
-    await insertMessage(tx, lease.id, 'info', 'The files were validated, the job is queued.');
+    await insertMessage(
+      tx,
+      lease.id,
+      'info',
+      `${splitsAsText(dataset, job.openai?.validation_file ?? null)} The job is queued.`,
+    );
   });
+}
+
+/** Whoever sends one file alone must learn that not all of it is trained on, and how to have it otherwise. */
+function splitsAsText(dataset: JobDataset, validationFile: string | null): string {
+  const { train, validation, test } = dataset.splits;
+  const held = validation + test;
+  const why =
+    held > 0 && validationFile === null
+      ? ' by the permanent splits of this project (send a validation_file to decide yourself)'
+      : '';
+  return `The files were validated: ${train} examples to train on, ${held} held out${why}.`;
 }
