@@ -117,14 +117,13 @@ export class Database {
   }
 
   async #transaction<T>(projectId: string | null, work: (tx: Tx) => Promise<T>, options: TenantOptions): Promise<T> {
-    const client = await this.#begin(options.isolation);
+    const client = await this.#begin(beginSql(projectId, options));
     const effects: (() => void)[] = [];
     // A connection lost between two statements is reported here as well; the statement that follows fails by itself.
     const onError = (error: Error): void => this.#log.warn({ err: error }, 'Postgres connection lost in a transaction');
     client.on('error', onError);
     let broken: Error | undefined;
     try {
-      await client.query(beginSql(projectId, options));
       const result = await work(makeTx(client, this.#hot, projectId, options.actor ?? null, effects));
       this.#faults.hit('pg.before_commit');
       await client.query('COMMIT');
@@ -145,8 +144,7 @@ export class Database {
   }
 
   /** A connection inside a fresh transaction. One that died in the pool is found out here and replaced: nothing was done yet. */
-  async #begin(isolation: TenantOptions['isolation']): Promise<pg.PoolClient> {
-    const sql = isolation ? `BEGIN ISOLATION LEVEL ${isolation}` : 'BEGIN';
+  async #begin(sql: string): Promise<pg.PoolClient> {
     for (let attempt = 1; ; attempt++) {
       const client = await this.#connect();
       try {
