@@ -13,7 +13,7 @@ import { startTestService, TEST_SECRET, type TestSystem } from '@tuneloop/testki
 import { rewardsService } from '../src/service.ts';
 
 /** The owner of responses as rewards sees it over HTTP: contract, credentials and tenants, with records in memory. */
-export interface ResponsesOwner {
+interface ResponsesOwner {
   readonly url: string;
   /** How often it was asked. */
   asked: number;
