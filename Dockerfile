@@ -47,6 +47,7 @@ RUN ln -s /app/infra/docker/tuneloop /usr/local/bin/tuneloop \
 ENV NODE_ENV=production \
     HOST=0.0.0.0 \
     PORT=8080 \
+    ORT_DISABLE_TELEMETRY=1 \
     CONSOLE_DIR=/app/apps/console/dist \
     BASE_MODELS=nano=/app/models/nano/base \
     SERVE_MODELS=nano=/app/models/nano/base

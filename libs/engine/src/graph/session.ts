@@ -32,6 +32,8 @@ export function floatOutput(outputs: Readonly<Record<string, OrtTensor>>, name: 
 
 /** Compiles a graph. One session is one compiled graph; release it with `release()`. */
 export function createSession(graph: Graph, settings: SessionSettings): Promise<InferenceSession> {
+  // ONNX Runtime sends usage data to its maker unless told not to; it looks when the first session of a process is made.
+  process.env.ORT_DISABLE_TELEMETRY ??= '1';
   return InferenceSession.create(graph.toBytes(), {
     executionProviders: ['cpu'],
     executionMode: 'sequential',
