@@ -1,7 +1,7 @@
 import { createMcpHandler } from '@modelcontextprotocol/server';
 import { Client } from '@tuneloop/client/client';
 import type { HttpApp } from '@tuneloop/runtime/http/app';
-import type { FastifyRequest } from 'fastify';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { GatewayContext } from '../config.ts';
 import { createMcpServer } from '../mcp/server.ts';
 
@@ -26,19 +26,20 @@ export function mountMcp(app: HttpApp, ctx: GatewayContext, version: string): vo
     onRequest: async (request) => {
       request.caller = await ctx.auth.authenticate(request.headers);
     },
-    handler: async (request, reply) => reply.send(await handler.fetch(toWebRequest(request))),
+    handler: async (request, reply) => reply.send(await handler.fetch(toWebRequest(request, reply))),
   });
 }
 
-function toWebRequest(request: FastifyRequest): Request {
+function toWebRequest(request: FastifyRequest, reply: FastifyReply): Request {
   const headers = new Headers();
   for (const [name, value] of Object.entries(request.headers)) {
     if (value !== undefined && name !== 'content-length')
       headers.set(name, Array.isArray(value) ? value.join(', ') : value);
   }
+  // Whoever hangs up before the answer is whole wants no more of it.
   const gone = new AbortController();
-  request.raw.once('close', () => {
-    if (!request.raw.complete) gone.abort();
+  reply.raw.once('close', () => {
+    if (!reply.raw.writableFinished) gone.abort();
   });
   return new Request(`${request.protocol}://${request.host}${request.url}`, {
     method: request.method,
