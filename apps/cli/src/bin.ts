@@ -20,4 +20,10 @@ const program = new Command('tuneloop')
 const named = COMMANDS.get(process.argv[2] ?? '');
 for (const load of named ? [named] : COMMANDS.values()) program.addCommand(await load());
 
-await program.parseAsync();
+try {
+  await program.parseAsync();
+} catch (error) {
+  // What a command throws is meant for whoever typed it.
+  console.error(error instanceof Error ? error.message : String(error));
+  process.exitCode = 1;
+}

@@ -1,9 +1,10 @@
 import { serveStdio } from '@modelcontextprotocol/server/stdio';
 import { Client } from '@tuneloop/client/client';
 import { createMcpServer } from '@tuneloop/gateway/mcp/server';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { type ConnectionFlags, connectionOptions, resolveConnection } from './connection.ts';
+import { existingFolders } from './flags.ts';
 
 interface McpFlags extends ConnectionFlags {
   readonly root: readonly string[];
@@ -13,7 +14,11 @@ interface McpFlags extends ConnectionFlags {
 export function mcpCommand(): Command {
   const command = new Command('mcp')
     .description('Serves the MCP tools over stdio, for agents on this machine.')
-    .option('--root <dir...>', 'folders whose pictures may be uploaded by path', []);
+    .addOption(
+      new Option('--root <dir>', 'a folder whose pictures may be uploaded by path; may be given more than once')
+        .argParser(existingFolders)
+        .default([]),
+    );
   return connectionOptions(command).action((flags: McpFlags) => {
     const client = new Client(resolveConnection(flags));
     const handle = serveStdio(() => createMcpServer({ client, version: packageJson.version, roots: flags.root }));

@@ -4,18 +4,21 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { bootstrapProject } from '@tuneloop/contracts/gateway/internal';
 import { defaultDataDir } from '@tuneloop/local/dataDir';
+import { DirectoryInUseError } from '@tuneloop/local/directoryLock';
 import { silentLog } from '@tuneloop/local/log';
 import { createCallers } from '@tuneloop/runtime/callers';
 import { describeError } from '@tuneloop/runtime/errors';
 import { createLog, LOG_LEVELS } from '@tuneloop/runtime/log';
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Command, Option } from 'commander';
 import { pino } from 'pino';
 import { SAMPLE_PROJECT, sampleSettings } from '../demo/sampleProject.ts';
 import { runTurn, type TurnOptions } from '../demo/turn.ts';
 import { ensureConsole } from '../start/console.ts';
 import { DataFiles } from '../start/dataFiles.ts';
+import { assertListenable, DoorError } from '../start/doorPort.ts';
 import { startSystem, type System } from '../start/system.ts';
 import { Terminal } from '../start/terminal.ts';
+import { dataFolder, hostAddress, integer, outputFile, tasteName } from './flags.ts';
 
 const DEFAULT_PORT = 8080;
 const EXIT_PROMOTED = 0;
@@ -37,16 +40,6 @@ interface StartFlags {
   readonly logLevel: (typeof LOG_LEVELS)[number];
 }
 
-function integer(min: number, max: number): (text: string) => number {
-  return (text) => {
-    const value = Number(text);
-    if (!Number.isInteger(value) || value < min || value > max) {
-      throw new InvalidArgumentError(`give a whole number from ${min} to ${max}.`);
-    }
-    return value;
-  };
-}
-
 export function startCommand(): Command {
   return new Command('start')
     .description(
@@ -55,17 +48,25 @@ export function startCommand(): Command {
     .addOption(
       new Option('--port <port>', 'where the gateway listens').argParser(integer(0, 65_535)).default(DEFAULT_PORT),
     )
-    .option('--host <address>', 'where the gateway listens; 0.0.0.0 for every address', '127.0.0.1')
-    .option('--data <dir>', 'data directory (default: .tuneloop here)')
-    .option('--empty', 'no sample project, no turn', false)
+    .addOption(
+      new Option('--host <address>', 'where the gateway listens; 0.0.0.0 for every address')
+        .argParser(hostAddress)
+        .default('127.0.0.1'),
+    )
+    .addOption(new Option('--data <dir>', 'data directory (default: .tuneloop here)').argParser(dataFolder))
+    .addOption(new Option('--empty', 'no sample data, no turn').default(false).conflicts('once'))
     .option('--once', 'run one turn and exit: 0 promoted, 3 kept by the gate, 1 broken', false)
-    .option('--report <file>', 'write the turn as JSON')
+    .addOption(new Option('--report <file>', 'write the turn as JSON').argParser(outputFile))
     .addOption(
       new Option('--seed <n>', 'of the sample pictures, the reviewer and the training')
         .argParser(integer(0, 2 ** 31 - 1))
         .default(1),
     )
-    .option('--taste <name>', 'of the scripted reviewer: accurate, vivid, plain, or not-<name>', 'accurate')
+    .addOption(
+      new Option('--taste <name>', 'of the scripted reviewer: accurate, vivid, plain, or not-<name>')
+        .argParser(tasteName)
+        .default('accurate'),
+    )
     .addOption(
       new Option('--labels <kind>', 'shuffled: ratings are dealt out at random, as a null control')
         .choices(['true', 'shuffled'])
@@ -88,6 +89,7 @@ async function start(flags: StartFlags): Promise<void> {
   let system: System;
   try {
     terminal.line('Tuneloop');
+    await assertListenable(flags.host, flags.port);
     if (!flags.once) terminal.progress('start', 'console');
     const consoleDir = flags.once ? undefined : await ensureConsole({ log });
     system = await startSystem({
@@ -101,7 +103,7 @@ async function start(flags: StartFlags): Promise<void> {
       onStage: (stage) => terminal.progress('start', stage),
     });
   } catch (error) {
-    terminal.line(`Could not start: ${describeError(error)}`);
+    terminal.line(`Could not start: ${wordsOf(error)}`);
     terminal.line(`The log is in ${files.logs}`);
     process.exitCode = EXIT_BROKEN;
     return;
@@ -155,6 +157,11 @@ async function serve(
   const full = { ...report, seconds: { boot: Number(bootSeconds.toFixed(2)), ...report.seconds } };
   if (flags.report !== undefined) await writeFile(flags.report, `${JSON.stringify(full, null, 2)}\n`);
   process.exitCode = report.gate.decision === 'promoted' || !flags.once ? EXIT_PROMOTED : EXIT_KEPT;
+}
+
+/** These say what to do; of any other error its kind and causes help. */
+function wordsOf(error: unknown): string {
+  return error instanceof DoorError || error instanceof DirectoryInUseError ? error.message : describeError(error);
 }
 
 /** The sample project and its owner key: made at the first start, found at later ones. */

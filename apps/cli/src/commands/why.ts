@@ -10,7 +10,8 @@ export function whyCommand(): Command {
     .description('Tells the story of one retraining run: what each service did, in order.')
     .argument('[run]', 'run id; the newest when left out');
   return connectionOptions(command).action(async (run: string | undefined, flags: ConnectionFlags) => {
-    const client = new Client(resolveConnection(flags));
+    const connection = resolveConnection(flags);
+    const client = new Client(connection);
     try {
       const id = run ?? (await client.call(listRetrainingRuns, { query: { limit: 1 } })).data[0]?.id;
       if (id === undefined) {
@@ -27,7 +28,9 @@ export function whyCommand(): Command {
         );
       }
     } catch (error) {
-      console.error(error instanceof ApiError || error instanceof Error ? error.message : String(error));
+      console.error(
+        error instanceof ApiError ? error.message : `${connection.baseUrl} does not answer. Is Tuneloop running there?`,
+      );
       process.exitCode = 1;
     }
   });

@@ -18,6 +18,7 @@ const DOOR_LAST = SERVICES.toSorted((a, b) => Number(a === 'gateway') - Number(b
 
 export interface SystemOptions {
   readonly files: DataFiles;
+  /** Of the gateway; 0 for any that is free. */
   readonly port: number;
   /** Where the gateway listens; all else stays on loopback. Default 127.0.0.1. */
   readonly host?: string;
@@ -82,7 +83,8 @@ async function assemble(options: SystemOptions, stops: Stop[], stop: Stop): Prom
     await migrate({ adminUrl: local.databaseUrl, secret, sets: MIGRATION_SETS, log });
   }
 
-  const ports: Record<ServiceName, number> = { ...(await freePorts()), gateway: options.port };
+  const free = await freePorts();
+  const ports: Record<ServiceName, number> = { ...free, gateway: options.port === 0 ? free.gateway : options.port };
   const host = options.host ?? LOOPBACK;
   const urls = Object.fromEntries(SERVICES.map((name) => [name, `http://${LOOPBACK}:${ports[name]}`])) as Record<
     ServiceName,
