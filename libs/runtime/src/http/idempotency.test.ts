@@ -58,6 +58,7 @@ beforeAll(async () => {
   await admin.connect();
   await admin.query(`
     CREATE SCHEMA rewards;
+    ALTER DATABASE ${database.name} SET search_path = rewards;
     CREATE TABLE rewards.note (id uuid PRIMARY KEY, project_id uuid NOT NULL, text text NOT NULL);
     CREATE TABLE rewards.idempotency (project_id uuid NOT NULL, key text NOT NULL, operation text NOT NULL, request_hash bytea NOT NULL,
       status int, response jsonb, created_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (project_id, key, operation))`);
