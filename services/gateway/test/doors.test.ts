@@ -257,27 +257,35 @@ describe('live events', () => {
         body: JSON.stringify({ name: `n${Date.now()}` }),
       });
     };
+    // As an EventSource does: a stream that ends is opened again after the last id.
     const read = async (key: string, wanted: number, lastId?: string): Promise<{ id: string; event: string }[]> => {
-      const answer = await get('/api/v1/events', key, {
-        headers: lastId === undefined ? {} : { 'last-event-id': lastId },
-      });
-      const reader = answer.body!.getReader();
-      let text = '';
+      const found: { id: string; event: string }[] = [];
       let renamed = lastId !== undefined;
-      for (;;) {
-        const { value } = await reader.read();
-        text += new TextDecoder().decode(value);
-        const found = [...text.matchAll(/id: (\S+)\nevent: (\S+)/g)].map((m) => ({ id: m[1]!, event: m[2]! }));
-        if (found.length >= wanted) {
-          await reader.cancel();
-          return found;
+      for (let attempt = 0; attempt < 5; attempt++) {
+        const after = found.at(-1)?.id ?? lastId;
+        const answer = await get('/api/v1/events', key, {
+          headers: after === undefined ? {} : { 'last-event-id': after },
+        });
+        const reader = answer.body!.getReader();
+        let text = '';
+        for (;;) {
+          const { value, done } = await reader.read();
+          if (done) break;
+          text += new TextDecoder().decode(value);
+          const events = [...text.matchAll(/id: (\S+)\nevent: (\S+)/g)].map((m) => ({ id: m[1]!, event: m[2]! }));
+          if (found.length + events.length >= wanted) {
+            await reader.cancel();
+            return [...found, ...events];
+          }
+          // The stream has begun: what happens from now on must be seen.
+          if (!renamed && text.includes('retry:')) {
+            renamed = true;
+            await rename();
+          }
         }
-        // The stream has begun: what happens from now on must be seen.
-        if (!renamed && text.includes('retry:')) {
-          renamed = true;
-          await rename();
-        }
+        found.push(...[...text.matchAll(/id: (\S+)\nevent: (\S+)/g)].map((m) => ({ id: m[1]!, event: m[2]! })));
       }
+      throw new Error('the stream ended again and again');
     };
     const [first] = await read(other.key, 1);
     expect(first?.event).toBe('project.changed');
