@@ -43,7 +43,7 @@ export class Chaos {
 
   /** SIGKILL from outside; resolves once the supervisor has brought the process up again. */
   async kill(service: string): Promise<void> {
-    const { pid } = this.#stack.pids()[service]!;
+    const pid = await this.#alive(service);
     process.kill(pid, 'SIGKILL');
     this.deaths.push(service);
     await this.#newPid(service, pid, RESTART_TIMEOUT_MS);
@@ -66,10 +66,21 @@ export class Chaos {
     writeFileSync(file, `${boundary}:kill@${nth}`);
     await this.kill(service);
     rmSync(file, { force: true });
-    const armed = this.#stack.pids()[service]!.pid;
+    const armed = await this.#alive(service);
     const died = await this.#newPid(service, armed, FAULT_TIMEOUT_MS, false);
     if (died) this.deaths.push(`${service}@${boundary}`);
     return died;
+  }
+
+  /** The process that runs now; one that is just being restarted is waited for. */
+  async #alive(service: string): Promise<number> {
+    const current = (): number | undefined => this.#stack.pids()[service]?.pid;
+    const up = await waitUntil(() => {
+      const pid = current();
+      return pid !== undefined && isAlive(pid);
+    }, RESTART_TIMEOUT_MS);
+    if (!up) throw new Error(`${service} did not come up again`);
+    return current()!;
   }
 
   async #newPid(service: string, old: number, timeoutMs: number, must = true): Promise<boolean> {
