@@ -387,6 +387,10 @@ describe('bad bodies', () => {
     const large = await send('POST', '/v1/fail', JSON.stringify({ kind: 'x'.repeat(3_000) }));
     expect(large.json).toMatchObject({ error: { code: 'http.body_too_large' } });
     expect(large.status).toBe(413);
+    // Far more than the connection buffers: the sender still gets to read why.
+    for (let time = 0; time < 3; time++) {
+      expect((await send('POST', '/v1/fail', JSON.stringify({ kind: 'x'.repeat(8_000_000) }))).status).toBe(413);
+    }
     const type = await send('POST', '/functions/v1/fail', '<a/>', { 'content-type': 'text/xml' });
     expect([type.status, type.json]).toEqual([
       415,

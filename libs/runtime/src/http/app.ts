@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http';
 import multipart from '@fastify/multipart';
 import underPressure from '@fastify/under-pressure';
 import type { ServiceName } from '@tuneloop/contracts/services';
@@ -62,6 +63,9 @@ const KEEP_ALIVE_MS = 65_000;
 /** Time for the whole request to arrive: the largest file over a slow line. */
 const REQUEST_TIMEOUT_MS = 600_000;
 const MAX_PARAM_CHARS = 1_000;
+/** What is read and dropped of a body that is too large, so that its sender gets to read why. */
+const MAX_DRAINED_BYTES = 64 * 1024 * 1024;
+const MAX_DRAIN_MS = 10_000;
 const MULTIPART_LIMITS = {
   fieldNameSize: 200,
   fieldSize: 1024 * 1024,
@@ -239,7 +243,28 @@ function sendError(thrown: unknown, request: FastifyRequest, reply: FastifyReply
   if (shape === 'openai' && !error.retry && (error.status >= 500 || error.status === 409 || error.status === 408)) {
     void reply.header('x-should-retry', 'false');
   }
+  const send = (): void => {
+    void reply.serializer(JSON.stringify).status(error.status).header('content-type', contentType).send(body);
+  };
+  if (error.status !== 413 || request.raw.complete) return send();
   // A body that was not read to its end would be taken for the next request on this connection.
-  if (error.status === 413) void reply.header('connection', 'close');
-  void reply.serializer(JSON.stringify).status(error.status).header('content-type', contentType).send(body);
+  void reply.header('connection', 'close');
+  drain(request.raw, send);
+}
+
+/** Closing a connection on which the other side still sends takes the answer away from it: first it may finish. */
+function drain(raw: IncomingMessage, then: () => void): void {
+  let bytes = 0;
+  const timer = setTimeout(end, MAX_DRAIN_MS);
+  function end(): void {
+    clearTimeout(timer);
+    raw.off('data', count).off('end', end).off('close', end).off('error', end);
+    then();
+  }
+  function count(chunk: Uint8Array): void {
+    bytes += chunk.byteLength;
+    if (bytes > MAX_DRAINED_BYTES) end();
+  }
+  raw.on('data', count).once('end', end).once('close', end).once('error', end);
+  raw.resume();
 }
