@@ -125,6 +125,8 @@ describe('defineIntake', () => {
     ]);
     const [unreadable] = answer('{', refusal('{'), { 'ce-id': 'h-1', 'ce-source': '/header' });
     expect(unreadable?.body).toMatchObject({ id: 'h-1', source: '/header', field: 'body' });
+    const withNul = '{"id":"f-2","source":"/kiosk","comment":"a\\u0000b"}';
+    expect(answer(withNul, refusal(withNul))[0]?.body).toMatchObject({ id: 'f-2', source: '/kiosk', field: 'comment' });
     expect(answer('5', refusal('5'))[0]?.body).toMatchObject({ id: null, source: null });
   });
 

@@ -150,11 +150,21 @@ function identityOf(message: JsMsg): { id: string | null; source: string | null 
   try {
     body = readItem(message).body;
   } catch {
+    // What may not be taken may still say whose it is.
     const headers = fromHeaders(message.headers);
-    body = { id: headers['ce-id'], source: headers['ce-source'] };
+    body = { ...lenientBody(message), ...given({ id: headers['ce-id'], source: headers['ce-source'] }) };
   }
   const fields: Record<string, unknown> = isObject(body) ? body : {};
   return { id: echo(fields.id), source: echo(fields.source) };
+}
+
+function lenientBody(message: JsMsg): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(message.string());
+    return isObject(value) ? value : {};
+  } catch {
+    return {};
+  }
 }
 
 function echo(value: unknown): string | null {
