@@ -4,6 +4,9 @@ import { listRetrainingRuns } from '@tuneloop/contracts/scheduler/http';
 import { Command } from 'commander';
 import { connectionOptions, resolveConnection, type ConnectionFlags } from './connection.ts';
 
+/** Somebody waits at the terminal. */
+const ATTEMPTS = 3;
+
 /** `tuneloop why [run]`: one turn of the loop as one timeline. */
 export function whyCommand(): Command {
   const command = new Command('why')
@@ -11,7 +14,7 @@ export function whyCommand(): Command {
     .argument('[run]', 'run id; the newest when left out');
   return connectionOptions(command).action(async (run: string | undefined, flags: ConnectionFlags) => {
     const connection = resolveConnection(flags);
-    const client = new Client(connection);
+    const client = new Client({ ...connection, attempts: ATTEMPTS });
     try {
       const id = run ?? (await client.call(listRetrainingRuns, { query: { limit: 1 } })).data[0]?.id;
       if (id === undefined) {
