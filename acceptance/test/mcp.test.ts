@@ -312,6 +312,6 @@ describe('credentials', () => {
     const { status, output } = await runCli(['mcp', ...args], { timeoutMs: 20_000 });
     expect(status).toBe(1);
     expect(output).toMatch(message);
-    expect(output).not.toMatch(/\n\s+at /);
+    expect(output).not.toMatch(/\n\s+at .*:\d+:\d+/);
   });
 });
