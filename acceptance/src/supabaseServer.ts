@@ -67,8 +67,13 @@ export class SupabaseServer {
     { signing = this.#signing, expiresAt }: { readonly signing?: Signing; readonly expiresAt?: Date } = {},
   ): Promise<string> {
     const claims = {
-      ...{ iss: `${this.url}/auth/v1`, sub: person.id, aud: 'authenticated', role: 'authenticated' },
-      ...{ email: person.email, app_metadata: person.appMetadata, user_metadata: person.userMetadata ?? {} },
+      iss: `${this.url}/auth/v1`,
+      sub: person.id,
+      aud: 'authenticated',
+      role: 'authenticated',
+      email: person.email,
+      app_metadata: person.appMetadata,
+      user_metadata: person.userMetadata ?? {},
       ...changes,
     };
     return new SignJWT(claims)
@@ -98,7 +103,9 @@ export class SupabaseServer {
       if (!person) return json(400, { code: 400, error_code: 'invalid_credentials', msg: 'Invalid login credentials' });
       return json(200, {
         access_token: await this.token(person),
-        ...{ token_type: 'bearer', expires_in: SESSION_SECONDS, refresh_token: `refresh-${person.id}` },
+        token_type: 'bearer',
+        expires_in: SESSION_SECONDS,
+        refresh_token: `refresh-${person.id}`,
         expires_at: Math.floor(Date.now() / 1000) + SESSION_SECONDS,
         user: { id: person.id, aud: 'authenticated', email: person.email, app_metadata: person.appMetadata },
       });

@@ -106,18 +106,19 @@ function expectFlow(flow: Flow): void {
 describe('a client of the edge functions, with only the base URL changed', () => {
   it('in Python, with aiohttp where it can be had', async (test) => {
     const python = await findPython('aiohttp', AIOHTTP);
-    if (!python) return test.skip('there is no python3 on this machine');
+    test.skip(!python, 'there is no python3 on this machine');
     const picture = join(stack.dataDir, 'photo.jpg');
     await writeFile(picture, await jpeg(1));
     const script = fileURLToPath(new URL('../clients/scraper.py', import.meta.url));
-    const flow = await runPython<Flow>(python, script, [stack.url, stack.apiKey, picture]);
-    expect(flow.client).toBe(python.installed ? 'aiohttp' : 'urllib');
+    const flow = await runPython<Flow>(python!, script, [stack.url, stack.apiKey, picture]);
+    expect(flow.client).toBe(python!.installed ? 'aiohttp' : 'urllib');
     expectFlow(flow);
   }, 180_000);
 
   it('with curl', async (test) => {
     const run = promisify(execFile);
-    if (!(await run('curl', ['--version']).catch(() => undefined))) return test.skip('there is no curl here');
+    const there = await run('curl', ['--version']).catch(() => undefined);
+    test.skip(!there, 'there is no curl on this machine');
     const picture = join(stack.dataDir, 'curl.jpg');
     await writeFile(picture, await jpeg(2));
     const headers = ['-H', `apikey: ${stack.apiKey}`, '-H', `Authorization: Bearer ${stack.apiKey}`];

@@ -36,9 +36,9 @@ let asked = 0;
 beforeAll(async () => {
   pictures = createServer((request, response) => {
     const seed = Number(/picture-(\d+)/.exec(request.url ?? '')?.[1] ?? Number.NaN);
-    if (request.url === '/never') return void asked++;
-    if (Number.isNaN(seed)) return void response.writeHead(404).end();
-    void png(seed).then((bytes) => response.writeHead(200, { 'content-type': 'image/png' }).end(bytes));
+    if (request.url === '/never') asked++;
+    else if (Number.isNaN(seed)) response.writeHead(404).end();
+    else void png(seed).then((bytes) => response.writeHead(200, { 'content-type': 'image/png' }).end(bytes));
   });
   await new Promise<void>((resolve) => pictures.listen(0, '127.0.0.1', resolve));
   const { port } = pictures.address() as AddressInfo;
@@ -117,8 +117,7 @@ describe.each<[Way, Era]>([
   afterAll(() => client?.close());
 
   it('speaks that protocol and lists its tools; paths are for this machine only', async () => {
-    if (era === 2025) expect(client.getNegotiatedProtocolVersion()).toMatch(/^2025-/);
-    else expect(client.getNegotiatedProtocolVersion()).toBe('2026-07-28');
+    expect(client.getNegotiatedProtocolVersion()).toMatch(era === 2025 ? /^2025-\d\d-\d\d$/ : /^2026-07-28$/);
     const { tools } = await client.listTools();
     expect(tools.map(({ name }) => name).toSorted()).toEqual(TOOLS);
     const process = tools.find(({ name }) => name === 'rft_process_images')!;
@@ -244,44 +243,60 @@ describe.each<[Way, Era]>([
     pictures.closeAllConnections();
     expect((await call(client, 'rft_get_statistics', {})).isError).toBeFalsy();
   });
+});
 
-  if (way === 'http') {
-    it('refuses paths, which would be the server’s own', async () => {
-      for (const image_urls of [[], [pictureUrl('picture-1')]]) {
-        const result = await call(client, 'rft_process_images', { image_urls, image_paths: [join(root, 'one.jpg')] });
-        expect(result.isError).toBe(true);
-        expect(result.content[0]!.text).toContain('image_paths');
-      }
-    });
-  } else {
-    it('uploads files below its roots, and tells which are no pictures', async () => {
-      const image_paths = [join(root, 'one.jpg'), join(root, 'text.jpg')];
-      const result = await call(client, 'rft_process_images', { image_paths, context: { category: 'general' } });
-      expect(result.structuredContent).toMatchObject({
-        ...{ processed: 1, failed: 1, pending: 0 },
-        failures: [{ source: 'text.jpg', reason: expect.stringContaining('picture') }],
-      });
-    });
+const BOTH: readonly [Era][] = [[2025], ['2026-07-28']];
 
-    it.each<[string, () => string]>([
-      ['a file outside', () => join(stack.dataDir, 'outside.jpg')],
-      ['a way out', () => join(root, '..') + '/outside.jpg'],
-      ['a link to outside', () => join(root, 'link.jpg')],
-      ['a system file', () => '/etc/hostname'],
-      ['a folder beside with the same beginning', () => `${root}-not/one.jpg`],
-      ['a file that is not there', () => join(root, 'none.jpg')],
-      ['a folder', () => join(root, '.')],
-      ['nothing', () => ''],
-    ])('refuses %s and uploads nothing', async (_name, path) => {
-      const before = await door.get<{ data: { id: string }[] }>('/api/v1/sessions?limit=1');
-      const image_paths = [join(root, 'one.jpg'), path()];
-      const result = await call(client, 'rft_process_images', { image_paths });
-      expect(result.isError, JSON.stringify(result)).toBe(true);
+describe.each(BOTH)('paths over HTTP in the protocol of %s', (era) => {
+  let client: Client;
+  beforeAll(async () => {
+    client = await connect('http', era);
+  });
+  afterAll(() => client?.close());
+
+  it('refuses paths, which would be the server’s own', async () => {
+    for (const image_urls of [[], [pictureUrl('picture-1')]]) {
+      const result = await call(client, 'rft_process_images', { image_urls, image_paths: [join(root, 'one.jpg')] });
+      expect(result.isError).toBe(true);
       expect(result.content[0]!.text).toContain('image_paths');
-      const after = await door.get<{ data: { id: string }[] }>('/api/v1/sessions?limit=1');
-      expect(after.body.data[0]?.id).toBe(before.body.data[0]?.id);
+    }
+  });
+});
+
+describe.each(BOTH)('paths over stdio in the protocol of %s', (era) => {
+  let client: Client;
+  beforeAll(async () => {
+    client = await connect('stdio', era);
+  });
+  afterAll(() => client?.close());
+
+  it('uploads files below its roots, and tells which are no pictures', async () => {
+    const image_paths = [join(root, 'one.jpg'), join(root, 'text.jpg')];
+    const result = await call(client, 'rft_process_images', { image_paths, context: { category: 'general' } });
+    expect(result.structuredContent).toMatchObject({
+      ...{ processed: 1, failed: 1, pending: 0 },
+      failures: [{ source: 'text.jpg', reason: expect.stringContaining('picture') }],
     });
-  }
+  });
+
+  it.each<[string, () => string]>([
+    ['a file outside', () => join(stack.dataDir, 'outside.jpg')],
+    ['a way out', () => join(root, '..') + '/outside.jpg'],
+    ['a link to outside', () => join(root, 'link.jpg')],
+    ['a system file', () => '/etc/hostname'],
+    ['a folder beside with the same beginning', () => `${root}-not/one.jpg`],
+    ['a file that is not there', () => join(root, 'none.jpg')],
+    ['a folder', () => join(root, '.')],
+    ['nothing', () => ''],
+  ])('refuses %s and uploads nothing', async (_name, path) => {
+    const before = await door.get<{ data: { id: string }[] }>('/api/v1/sessions?limit=1');
+    const image_paths = [join(root, 'one.jpg'), path()];
+    const result = await call(client, 'rft_process_images', { image_paths });
+    expect(result.isError, JSON.stringify(result)).toBe(true);
+    expect(result.content[0]!.text).toContain('image_paths');
+    const after = await door.get<{ data: { id: string }[] }>('/api/v1/sessions?limit=1');
+    expect(after.body.data[0]?.id).toBe(before.body.data[0]?.id);
+  });
 });
 
 describe('credentials', () => {

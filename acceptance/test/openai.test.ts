@@ -295,7 +295,7 @@ describe('fine-tuning', () => {
     expect((await refusal(client.models.retrieve(done.fine_tuned_model!))).status).toBe(404);
   });
 
-  it('preferences: dpo with beta, the preferred side more likely than before', async () => {
+  it('preferences: dpo with beta, and what was held out is told', async () => {
     const training_file = await upload(preferences());
     const job = await client.fineTuning.jobs.create({
       ...{ model: 'nano', training_file },
@@ -377,10 +377,7 @@ describe('fine-tuning', () => {
 
   it('refuses at once what can be told at once', async () => {
     const training_file = await upload(supervised());
-    const create = (body: object) =>
-      refusal(
-        client.fineTuning.jobs.create({ model: 'nano', training_file, ...body } as OpenAI.FineTuning.JobCreateParams),
-      );
+    const create = (body: object) => refusal(client.fineTuning.jobs.create({ model: 'nano', training_file, ...body }));
     expect(await create({ training_file: 'file-none' })).toMatchObject({ status: 400, param: 'training_file' });
     expect(await create({ validation_file: 'file-none' })).toMatchObject({ status: 400, param: 'validation_file' });
     const model = await create({ model: 'gpt-9' });
@@ -439,10 +436,10 @@ describe('the Python SDK', () => {
     'works with only the base URL changed',
     async (test) => {
       const found = await python;
-      if (!found) return test.skip('there is no python3 on this machine');
-      if (!found.installed) return test.skip('the Python SDK could not be installed here');
+      test.skip(!found, 'there is no python3 on this machine');
+      test.skip(!found!.installed, 'the Python SDK could not be installed here');
       const script = fileURLToPath(new URL('../clients/openai_sdk.py', import.meta.url));
-      const seen = await runPython<Record<string, unknown>>(found, script, [stack.url, stack.apiKey]);
+      const seen = await runPython<Record<string, unknown>>(found!, script, [stack.url, stack.apiKey]);
       expect(seen).toMatchObject({
         ...{ models: expect.arrayContaining(['nano']), streamed: seen.content, deleted: true },
         ...{ file: { lines: 10, purpose: 'fine-tune' }, tokens: 8 },
