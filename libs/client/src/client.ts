@@ -131,7 +131,7 @@ export class Client {
     const url = new URL(path, this.#options.baseUrl);
     for (const [key, value] of Object.entries((input.query ?? {}) as Record<string, unknown>)) {
       if (value !== undefined && value !== null)
-        url.searchParams.set(key, typeof value === 'object' ? JSON.stringify(value) : String(value));
+        url.searchParams.set(key, typeof value === 'string' ? value : JSON.stringify(value));
     }
     return url;
   }

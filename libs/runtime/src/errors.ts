@@ -41,7 +41,7 @@ export function describeError(error: unknown, maxChars = 2000): string {
   let current: unknown = error;
   for (let depth = 0; depth < 5 && current !== undefined && current !== null; depth++) {
     if (!(current instanceof Error)) {
-      parts.push(typeof current === 'object' ? JSON.stringify(current) : String(current));
+      parts.push(typeof current === 'string' ? current : JSON.stringify(current));
       break;
     }
     parts.push(
