@@ -12,7 +12,7 @@ import {
 } from '@tuneloop/contracts/ingest/http';
 import { z } from 'zod';
 import { guarded, ToolError } from './answers.ts';
-import type { McpOptions } from './server.ts';
+import type { McpOptions } from './options.ts';
 
 const POLL_MS = 500;
 const FETCH_TIMEOUT_MS = 300_000;

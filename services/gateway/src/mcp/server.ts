@@ -9,15 +9,8 @@ import {
 } from '@tuneloop/contracts/trainer/http';
 import { z } from 'zod';
 import { guarded, ToolError } from './answers.ts';
+import type { McpOptions } from './options.ts';
 import { registerProcessImages } from './processImages.ts';
-
-export interface McpOptions {
-  /** Calls the product as whoever connected. */
-  readonly client: Client;
-  readonly version: string;
-  /** Folders whose files may be read, on stdio only; absent over HTTP, where a path would be the server's own. */
-  readonly roots?: readonly string[];
-}
 
 /** The product's MCP server: the same four tools over HTTP and stdio, each a call of the public API. */
 export function createMcpServer(options: McpOptions): McpServer {
