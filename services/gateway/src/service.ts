@@ -28,6 +28,18 @@ const CORS_HEADERS = [
   'last-event-id',
   'openai-organization',
   'openai-project',
+  // What the OpenAI SDKs add in a browser.
+  ...[
+    'lang',
+    'package-version',
+    'os',
+    'arch',
+    'runtime',
+    'runtime-version',
+    'retry-count',
+    'timeout',
+    'helper-method',
+  ].map((name) => `x-stainless-${name}`),
 ];
 const CORS_MAX_AGE_SECONDS = 86_400;
 

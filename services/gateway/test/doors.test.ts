@@ -227,7 +227,7 @@ describe('proxy', () => {
     });
     expect(answer.status).toBe(200);
     expect(answer.headers.get('access-control-allow-origin')).toBe('*');
-    for (const name of ['authorization', 'x-client-info', 'apikey', 'content-type']) {
+    for (const name of ['authorization', 'x-client-info', 'apikey', 'content-type', 'x-stainless-retry-count']) {
       expect(answer.headers.get('access-control-allow-headers')).toContain(name);
     }
   });
