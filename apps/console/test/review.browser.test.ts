@@ -51,7 +51,7 @@ describe.skipIf(NO_BROWSER)('the review page', () => {
   async function open(path: string, options: BrowserContextOptions = {}): Promise<Page> {
     context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
     const page = await context.newPage();
-    page.setDefaultTimeout(10_000);
+    page.setDefaultTimeout(40_000);
     page.on('pageerror', (error) => complaints.push(String(error)));
     page.on('console', (message) => {
       // A request that fails on purpose is written to the console as well.
