@@ -71,7 +71,8 @@ function promptsOf(seed: number, count: number): Prompt[] {
   const random = createRandom(`clean/${seed}`);
   return samplePictures(count, seed).map(({ attributes }) => ({
     facts: attributes,
-    ids: encode(formatPrompt(describeAttributes(attributes))),
+    // The quality line that the default templates add.
+    ids: encode(formatPrompt(`${describeAttributes(attributes)}\nQuality: ${(0.3 + 0.7 * random.next()).toFixed(2)}`)),
     clean: [writeCaption(random, attributes).text, writeCaption(random, attributes).text],
   }));
 }

@@ -11,10 +11,12 @@ export interface CorpusExample {
 }
 
 /** Share of captions with one wrong attribute: what preference training can put right. */
-export const CORRUPTED_SHARE = 0.3;
+export const CORRUPTED_SHARE = 0.4;
 /** Shares of prompts that are more than the bare description. */
 const INSTRUCTION_SHARE = 0.3;
-const QUALITY_SHARE = 0.15;
+const QUALITY_SHARE = 0.5;
+/** A picture filed under no category: what it shows still tells. */
+const NO_CATEGORY_SHARE = 0.15;
 const SYSTEM_SHARE = 0.08;
 
 /** Instructions say the same in different words; none asks for a style, so none predicts one. */
@@ -37,7 +39,8 @@ const SYSTEM_TEXTS = [
 /** Draws one example; the colour-noun pairs held out never occur. */
 export function drawExample(random: Random): CorpusExample {
   const attributes = drawAttributes(random, 'trained');
-  const lines = [describeAttributes(attributes)];
+  const { category: _, ...uncategorised } = attributes;
+  const lines = [describeAttributes(random.next() < NO_CATEGORY_SHARE ? uncategorised : attributes)];
   if (random.next() < QUALITY_SHARE) lines.push(`Quality: ${(0.3 + 0.7 * random.next()).toFixed(2)}`);
   if (random.next() < INSTRUCTION_SHARE) {
     const instruction = random.pick(INSTRUCTIONS);

@@ -23,10 +23,10 @@ export const BASE_CONFIG: ModelConfig = {
 export const BASE_TRAINING = {
   corpusSeed: 11,
   /** Texts, each seen once: 51 tokens each on average. */
-  examples: 200_000,
+  examples: 300_000,
   /** Tokens of a packed row, and rows of an optimiser step. */
-  rowTokens: 128,
-  rows: 48,
+  rowTokens: 256,
+  rows: 24,
   learningRate: 3e-3,
   finalRatio: 0.02,
   warmupRatio: 0.03,
@@ -50,9 +50,9 @@ export const ADAPTER = {
 
 /** Preference training of the sample project (docs/lab.md says what else was tried). */
 export const TRAINING = {
-  epochs: 4,
+  epochs: 8,
   batchSize: 16,
-  maxLength: 160,
+  maxLength: MAX_POSITIONS,
   learningRate: 2e-3,
   schedule: 'cosine',
   warmupRatio: 0.1,
