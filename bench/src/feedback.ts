@@ -10,13 +10,14 @@ const SECONDS = 5;
 const ROUNDS = 3;
 const CONNECTIONS = 16;
 const SETTLE_MS = 2_000;
+const RESPONSES = 200;
 
 interface Load {
   readonly perSecond: number;
   readonly errors: number;
 }
 
-async function load(url: string, apiKey: string, responseId: string, rate?: number): Promise<Load> {
+async function load(url: string, apiKey: string, responseIds: readonly string[], rate?: number): Promise<Load> {
   const result = await autocannon({
     url: `${url}/api/v1/feedback`,
     method: 'POST',
@@ -28,7 +29,12 @@ async function load(url: string, apiKey: string, responseId: string, rate?: numb
       {
         setupRequest: (request) => ({
           ...request,
-          body: JSON.stringify({ kind: 'stars', response_id: responseId, value: 4, user_id: randomUUID() }),
+          body: JSON.stringify({
+            kind: 'stars',
+            response_id: responseIds[Math.floor(Math.random() * responseIds.length)],
+            value: 4,
+            user_id: randomUUID(),
+          }),
         }),
       },
     ],
@@ -39,18 +45,23 @@ async function load(url: string, apiKey: string, responseId: string, rate?: numb
 /** Durable feedback against a no-op, in turn; then the way from commit to the handler at half of that load. */
 export async function benchFeedback(stack: BenchStack): Promise<Result[]> {
   const client = new Client({ baseUrl: stack.url, apiKey: stack.apiKey });
-  const response = await client.call(
-    createResponse,
-    { body: { prompt: 'p', response_text: 'r' } },
-    { idempotencyKey: randomUUID() },
-  );
+  // Ratings of one prompt wait for each other; people rate many.
+  const responseIds: string[] = [];
+  for (let i = 0; i < RESPONSES; i++) {
+    const made = await client.call(
+      createResponse,
+      { body: { prompt: `p${i}`, response_text: 'r' } },
+      { idempotencyKey: randomUUID() },
+    );
+    responseIds.push(made.response_id);
+  }
   const noop = await startNoop();
   const ours: number[] = [];
   const theirs: number[] = [];
-  await load(stack.url, stack.apiKey, response.response_id);
+  await load(stack.url, stack.apiKey, responseIds);
   for (let round = 0; round < ROUNDS; round++) {
-    theirs.push((await load(noop.url, stack.apiKey, response.response_id)).perSecond);
-    const measured = await load(stack.url, stack.apiKey, response.response_id);
+    theirs.push((await load(noop.url, stack.apiKey, responseIds)).perSecond);
+    const measured = await load(stack.url, stack.apiKey, responseIds);
     if (measured.errors > 0) throw new Error(`${measured.errors} requests failed`);
     ours.push(measured.perSecond);
   }
@@ -60,7 +71,7 @@ export async function benchFeedback(stack: BenchStack): Promise<Result[]> {
 
   const since = new Date();
   const half = Math.max(1, Math.floor(durable / 2));
-  await load(stack.url, stack.apiKey, response.response_id, half);
+  await load(stack.url, stack.apiKey, responseIds, half);
   await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
   const latency = await handlerLatency(stack.databaseUrl, since);
   return [
@@ -69,7 +80,7 @@ export async function benchFeedback(stack: BenchStack): Promise<Result[]> {
       value: `${durable.toFixed(0)} requests/s`,
       reference: `Fastify no-op, ${reference.toFixed(0)} requests/s`,
       ratio: durable / reference,
-      method: `${CONNECTIONS} connections, medians of ${ROUNDS} interleaved rounds of ${SECONDS} s; through the gateway, committed with its events before the answer`,
+      method: `${CONNECTIONS} connections on ${RESPONSES} responses, medians of ${ROUNDS} interleaved rounds of ${SECONDS} s; through the gateway, committed with its events before the answer`,
     },
     {
       name: 'commit to handler, reward.recorded to datasets',
