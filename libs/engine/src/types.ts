@@ -9,8 +9,29 @@ export interface Tensor {
   readonly data: Float32Array;
 }
 
+/**
+ * A matrix `[out, in]` in 4-bit codes with a scale for each block of `blockSize` neighbouring inputs. With q a code, 0 to 15:
+ * w = scale (q - 8) without `mins` (what GGUF calls Q4_0), w = scale q + min with them (Q4_1).
+ */
+export interface QuantizedTensor {
+  readonly bits: 4;
+  readonly dims: readonly [out: number, in_: number];
+  /** 16, 32, 64, 128 or 256; `in` is a multiple of it. */
+  readonly blockSize: number;
+  /** `[out, in / 2]`: the even input of a pair in the low half of its byte, the odd one in the high half. */
+  readonly codes: Uint8Array;
+  /** `[out, in / blockSize]` */
+  readonly scales: Float32Array;
+  /** `[out, in / blockSize]` */
+  readonly mins?: Float32Array;
+}
+
+export type Weight = Tensor | QuantizedTensor;
+
 /** Parameters by Hugging Face name. A tied head (`lm_head.weight`) is absent. */
 export type WeightMap = Map<string, Tensor>;
+/** Matrices in 4 bits by the same names. */
+export type QuantizedMap = ReadonlyMap<string, QuantizedTensor>;
 
 export type RopeScaling =
   | { readonly type: 'linear'; readonly factor: number }
@@ -45,6 +66,11 @@ export interface ModelConfig {
 export interface BaseModel {
   readonly config: ModelConfig;
   readonly weights: WeightMap;
+  /**
+   * Matrices held in 4 bits: frozen, used by LoRA training, scoring and sampling. A projection is here or in `weights`. A
+   * head (`lm_head.weight`) may be here beside a tied embedding, which then serves look-ups only.
+   */
+  readonly quantized?: QuantizedMap;
 }
 
 export const LORA_TARGETS = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'] as const;
