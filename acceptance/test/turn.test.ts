@@ -124,7 +124,7 @@ describe('one turn of the loop', () => {
   });
 
   it("makes another prompt when the picture's content changes, and only then", async () => {
-    const describe = async (colour: string): Promise<string> => {
+    const promptOf = async (colour: string): Promise<string> => {
       const svg = `<svg xmlns="http://www.w3.org/2000/svg" width="300" height="300"><rect width="300" height="300" fill="white"/><circle cx="150" cy="150" r="90" fill="${colour}"/></svg>`;
       const form = new FormData();
       form.set('category', 'toys');
@@ -140,8 +140,8 @@ describe('one turn of the loop', () => {
       }, 30_000);
       return text!;
     };
-    const red = await describe('#d01818');
-    const green = await describe('#18a030');
+    const red = await promptOf('#d01818');
+    const green = await promptOf('#18a030');
     expect(red).toMatch(/red/i);
     expect(green).toMatch(/green/i);
     expect(red).not.toBe(green);

@@ -104,7 +104,7 @@ async function handlerLatency(databaseUrl: string, since: Date): Promise<{ p50: 
     );
     const [row] = rows;
     if (!row || row.p50 === null) throw new Error('no handled event was found');
-    return { p50: Number(row.p50), p99: Number(row.p99), n: Number(row.n) };
+    return { p50: row.p50, p99: row.p99, n: Number(row.n) };
   } finally {
     await client.end();
   }

@@ -76,7 +76,7 @@ export async function render(helm: string, values: Readonly<Record<string, unkno
   });
   return parseAllDocuments(stdout, { uniqueKeys: true }).flatMap((document) => {
     if (document.errors.length > 0) throw document.errors[0]!;
-    const value: unknown = document.toJS();
-    return value === null ? [] : [value as Manifest];
+    const value = document.toJS() as Manifest | null;
+    return value === null ? [] : [value];
   });
 }

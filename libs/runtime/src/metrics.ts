@@ -25,7 +25,7 @@ export class Metrics {
 
   counter<L extends string = never>(name: string, help: string, labels: readonly L[] = []): Counter<L> {
     const existing = this.registry.getSingleMetric(NAME_PREFIX + name);
-    if (existing instanceof Counter) return existing as Counter<L>;
+    if (existing instanceof Counter) return existing;
     return new Counter({ name: NAME_PREFIX + name, help, labelNames: [...labels], registers: [this.registry] });
   }
 
@@ -36,7 +36,7 @@ export class Metrics {
     collect?: (gauge: Gauge<L>) => void | Promise<void>,
   ): Gauge<L> {
     const existing = this.registry.getSingleMetric(NAME_PREFIX + name);
-    if (existing instanceof Gauge) return existing as Gauge<L>;
+    if (existing instanceof Gauge) return existing;
     return new Gauge<L>({
       name: NAME_PREFIX + name,
       help,
@@ -60,7 +60,7 @@ export class Metrics {
     buckets: readonly number[] = DURATION_BUCKETS,
   ): Histogram<L> {
     const existing = this.registry.getSingleMetric(NAME_PREFIX + name);
-    if (existing instanceof Histogram) return existing as Histogram<L>;
+    if (existing instanceof Histogram) return existing;
     return new Histogram({
       name: NAME_PREFIX + name,
       help,

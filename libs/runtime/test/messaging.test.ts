@@ -247,7 +247,7 @@ describe('provisioner', () => {
 
 describe('leases', () => {
   const pools: LeasedPool[] = [];
-  afterAll(() => Promise.all(pools.map((pool) => pool.stop())));
+  afterAll(() => Promise.all(pools.map((started) => started.stop())));
 
   function pool(owner: string, work: (lease: Lease) => Promise<void>, leaseMs = 1_000, heartbeatMs = 200): LeasedPool {
     const made = new LeasedPool({

@@ -9,7 +9,7 @@ import { VOCABULARY } from './recipe.ts';
 
 const read = (name: string): unknown => JSON.parse(readFileSync(new URL(`../base/${name}`, import.meta.url), 'utf8'));
 const committed = read('tokenizer.json') as { model: { vocab: Record<string, number>; merges: [string, string][] } };
-const reference = new Tokenizer(committed, read('tokenizer_config.json') as object);
+const reference = new Tokenizer(committed, read('tokenizer_config.json'));
 const tokens = Object.entries(committed.model.vocab).map(([token, id]) => ({ token, id }));
 const codec = createBpeCodec({
   tokens: tokens.toSorted((a, b) => a.id - b.id).map(({ token }) => token),

@@ -146,7 +146,7 @@ function dominantColours(rgb: Uint8Array): DominantColour[] {
   const total = rgb.length / 3;
   return [...clusters.values()]
     .filter(({ count }, _, all) => count / total >= MIN_SHARE || all.length === 1)
-    .sort((a, b) => b.count - a.count)
+    .toSorted((a, b) => b.count - a.count)
     .slice(0, MAX_DOMINANT)
     .map(({ count, sum }) => ({
       hex: toHex([sum[0] / count, sum[1] / count, sum[2] / count]),

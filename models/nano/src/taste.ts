@@ -66,7 +66,7 @@ function taste(name: string, statement: string, judge: (caption: Reading) => num
     score(facts, caption) {
       const parsed = parseCaption(caption);
       const wrong = wrongIn(facts, parsed).length;
-      const right = ATTRIBUTE_NAMES.filter((name) => facts[name] && parsed.stated[name]).length - wrong;
+      const right = ATTRIBUTE_NAMES.filter((attribute) => facts[attribute] && parsed.stated[attribute]).length - wrong;
       return clamp(judge({ ...parsed, wrong, right }) + (parsed.style === undefined ? BROKEN : 0));
     },
   };

@@ -152,7 +152,7 @@ describe('headers', () => {
     expect((await refusal(auth.authenticate({}))).code).toBe('auth.missing');
     expect((await refusal(auth.authenticate({ authorization: 'Basic abc' }))).code).toBe('auth.header_invalid');
     expect((await refusal(bearer('not-a-token'))).status).toBe(401);
-    expect((await refusal(bearer(`${'x'.repeat(9_000)}`))).code).toBe('auth.header_invalid');
+    expect((await refusal(bearer('x'.repeat(9_000)))).code).toBe('auth.header_invalid');
     const good = await signGatewayToken(gatewayKey, USER);
     expect(await auth.authenticate({ apikey: good })).toEqual(USER);
     expect((await refusal(auth.authenticate({ authorization: 'Bearer nonsense', apikey: good }))).status).toBe(401);

@@ -175,7 +175,7 @@ export class ConsumerLoop<Ctx> {
       return 'dead';
     } catch (storeError) {
       log.error({ consumer: this.durable, reason: describeError(storeError) }, 'dead letter not stored; will retry');
-      message.nak(NAK_WAITS_MS.at(-1)!);
+      message.nak(NAK_WAITS_MS.at(-1));
       return 'retry';
     }
   }

@@ -114,7 +114,7 @@ async function manageCheckpoints(
   const need = <K extends keyof typeof data>(field: K): NonNullable<(typeof data)[K]> => {
     const value = data[field];
     if (value === undefined) throw new ToolError(`checkpoint_data.${field} is required for action "${action}".`);
-    return value as NonNullable<(typeof data)[K]>;
+    return value;
   };
   switch (action) {
     case 'create': {

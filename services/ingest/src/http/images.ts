@@ -103,7 +103,7 @@ async function sendImage(
   request: Pick<DetachedRequest, 'raw' | 'reply'>,
   row: store.ImageRow | undefined,
 ): Promise<Readable | undefined> {
-  if (!row) throw imageNotFound(String((request.raw.params as { id: string }).id));
+  if (!row) throw imageNotFound((request.raw.params as { id: string }).id);
   const { reply } = request;
   void reply
     .header('cache-control', `private, max-age=${CACHE_SECONDS}`)

@@ -222,7 +222,7 @@ function asRefusal(row: FetchRow, thrown: unknown): AppError {
     code: known?.code ?? 'ingest.fetch.failed',
     status: known?.status ?? 500,
     message: known?.message ?? 'the file could not be read, and too many attempts were made',
-    field: own ? known.field! : field,
+    field: own ? known.field : field,
     retry: false,
     cause: thrown,
   });

@@ -3,7 +3,7 @@ import { Cron } from 'croner';
 /** Checks expression and zone. Returns what is wrong, naming the field, or null. */
 export function cronProblem(cron: string, timeZone: string): { field: 'cron' | 'time_zone'; message: string } | null {
   try {
-    new Intl.DateTimeFormat('en', { timeZone });
+    Intl.DateTimeFormat('en', { timeZone });
   } catch {
     return { field: 'time_zone', message: `"${timeZone}" is not an IANA time zone such as Europe/Berlin` };
   }
