@@ -29,8 +29,8 @@ export interface Stack {
   output(): string;
   /** Process ids by name: services, `serve`, `postgres`, `nats`. */
   pids(): Readonly<Record<string, { pid: number; url: string }>>;
-  /** Ctrl-C, then waits for the orderly end. */
-  stop(): Promise<void>;
+  /** Ctrl-C, then waits for the orderly end. Gives the exit status. */
+  stop(): Promise<number | null>;
 }
 
 /** Runs `tuneloop start` on a free port and resolves once it says that it is ready. */
@@ -67,6 +67,7 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
     async stop() {
       await stopChild(child);
       if (options.dataDir === undefined) await rm(dataDir, { recursive: true, force: true });
+      return child.exitCode;
     },
   };
 }

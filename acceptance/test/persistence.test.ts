@@ -23,6 +23,11 @@ afterAll(async () => {
   await rm(dataDir, { recursive: true, force: true });
 });
 
+it('says that a turn was broken off, not that it promoted', async () => {
+  const turn = await startStack({ flags: ['--once'] });
+  expect(await turn.stop()).toBe(1);
+});
+
 /** A picture, an answer and a rating. */
 async function work(seed: number): Promise<void> {
   const door = new Door(stack.url, stack.apiKey);

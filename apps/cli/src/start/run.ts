@@ -75,7 +75,7 @@ export async function start(flags: StartFlags): Promise<void> {
     (performance.now() - startedAt) / 1000,
   );
 
-  const stopped = stopOnSignal(system, terminal);
+  const stopped = stopOnSignal(system, terminal, flags.once);
   try {
     await serve(flags, files, system, terminal, (performance.now() - startedAt) / 1000);
     if (!flags.once) {
@@ -157,7 +157,11 @@ function defaultOnceDirectory(): string {
   return join(defaultDataDir({ log: silentLog }), 'once', `${Date.now()}-${process.pid}`);
 }
 
-function stopOnSignal(system: System, terminal: Terminal): { signal: Promise<void>; stop: () => Promise<void> } {
+function stopOnSignal(
+  system: System,
+  terminal: Terminal,
+  once: boolean,
+): { signal: Promise<void>; stop: () => Promise<void> } {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   let stopping: Promise<void> | null = null;
   const stop = (): Promise<void> => {
@@ -168,6 +172,8 @@ function stopOnSignal(system: System, terminal: Terminal): { signal: Promise<voi
     if (stopping) process.exit(EXIT_BROKEN);
     terminal.line();
     terminal.line('Stopping: requests and jobs finish first. Ctrl-C again stops at once.');
+    // A turn that was broken off promoted nothing.
+    if (once) process.exitCode ??= EXIT_BROKEN;
     stop().then(() => {
       resolve();
       process.exit();
