@@ -8,6 +8,7 @@ const COMMANDS = new Map<string, () => Promise<Command>>(
     migrate: async () => (await import('./commands/migrate.ts')).migrateCommand(),
     bootstrap: async () => (await import('./commands/bootstrap.ts')).bootstrapCommand(),
     'nats-accounts': async () => (await import('./commands/natsAccounts.ts')).natsAccountsCommand(),
+    train: async () => (await import('./commands/train.ts')).trainCommand(),
     why: async () => (await import('./commands/why.ts')).whyCommand(),
     mcp: async () => (await import('./commands/mcp.ts')).mcpCommand(),
   }),

@@ -1,0 +1,85 @@
+import { availableParallelism } from 'node:os';
+import { Command, Option } from 'commander';
+import { METHODS } from '../engine/trainSettings.ts';
+import type { TrainFlags } from '../engine/trainCommand.ts';
+import { decimal, existingFile, existingFolder, USAGE_EXIT } from './engineFlags.ts';
+import { dataFolder, integer } from './flags.ts';
+
+const MAX_SEED = 2 ** 31 - 1;
+const MAX_COUNT = 1_000_000;
+const MAX_THREADS = 1_024;
+const DEFAULT_SEED = 42;
+const DEFAULT_R = 16;
+
+const EXAMPLES = `
+Examples:
+  $ tuneloop train --base-model nano --dataset chats.jsonl --output out/adapter
+  $ tuneloop train --base-model models/SmolLM2-135M-Instruct --dataset pairs.jsonl --method dpo \\
+      --lora-r 16 --epochs 3 --validation-split 0.1 --output out/dpo
+  $ tuneloop train --resume --output out/dpo
+
+Datasets are JSON Lines, one example a line:
+  {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}
+  {"prompt": "…", "completion": "…"}
+  {"prompt": "…", "chosen": "…", "rejected": "…"}                                     (dpo)
+  {"input": {"messages": […]}, "preferred_output": […], "non_preferred_output": […]}  (dpo)
+
+Ends with 0 when trained, 1 when it cannot be done, 2 for wrong flags, 130 when stopped by ctrl-C (resumable).`;
+
+/** `tuneloop train`: fine-tunes a model on this machine, without any service. */
+export function trainCommand(): Command {
+  const command = new Command('train')
+    .description('Fine-tunes a language model with LoRA on a JSON Lines dataset and writes a PEFT adapter.')
+    .option('--base-model <model>', 'a folder in Hugging Face layout, or nano (the sample model)')
+    .addOption(new Option('--dataset <file>', 'training data').argParser(existingFile))
+    .addOption(
+      new Option('--method <method>', 'how to learn from it (default: what the dataset is made for)').choices(METHODS),
+    )
+    .addOption(new Option('--output-dir, --output <dir>', 'where the adapter goes').argParser(dataFolder))
+    .addOption(new Option('--adapter <dir>', 'PEFT adapter to go on from').argParser(existingFolder))
+    .addOption(new Option('--lora-r <n>', `rank of the update (default: ${DEFAULT_R})`).argParser(integer(1, 1024)))
+    .addOption(
+      new Option('--lora-alpha <x>', 'the update is scaled by alpha / r (default: 2 r)').argParser(
+        decimal({ above: 0 }),
+      ),
+    )
+    .addOption(new Option('--epochs <n>', 'times each example is seen (default: 3)').argParser(integer(1, MAX_COUNT)))
+    .addOption(new Option('--batch-size <n>', 'examples in one pass (default: 8)').argParser(integer(1, MAX_COUNT)))
+    .addOption(
+      new Option('--gradient-accumulation <n>', 'passes in one step (default: 1)').argParser(integer(1, MAX_COUNT)),
+    )
+    .addOption(new Option('--learning-rate <x>', 'the highest rate of the run').argParser(decimal({ above: 0 })))
+    .addOption(new Option('--warmup-ratio <x>', 'share of steps with a rising rate').argParser(decimal({ max: 1 })))
+    .addOption(new Option('--weight-decay <x>', 'decoupled decay of matrices').argParser(decimal({})))
+    .addOption(
+      new Option('--max-length <n>', 'longest example, in tokens (default: 1024)').argParser(integer(1, MAX_COUNT)),
+    )
+    .option('--packing', 'fill rows with several examples: faster for short ones (sft)')
+    .addOption(new Option('--beta <x>', 'pull to the reference (dpo)').argParser(decimal({ above: 0 })))
+    .addOption(new Option('--validation <file>', 'held-out data').argParser(existingFile).conflicts('validationSplit'))
+    .addOption(
+      new Option('--validation-split <share>', 'share of the dataset to hold out').argParser(
+        decimal({ above: 0, max: 0.9 }),
+      ),
+    )
+    .option('--plain-text', 'join prompt and answer as they are, without the chat template')
+    .addOption(
+      new Option('--threads <n>', 'CPU threads').argParser(integer(1, MAX_THREADS)).default(availableParallelism()),
+    )
+    .addOption(
+      new Option('--random-seed, --seed <n>', 'same seed, same adapter')
+        .argParser(integer(0, MAX_SEED))
+        .default(DEFAULT_SEED),
+    )
+    .option('--resume', 'go on with the stopped run in --output, with its settings', false)
+    .option('--dry-run', 'say what would happen, and end', false)
+    .addHelpText('after', EXAMPLES);
+  command.exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : USAGE_EXIT));
+  return command.action(async (flags: TrainFlags) => {
+    const { runTraining } = await import('../engine/trainCommand.ts');
+    process.exitCode = await runTraining(flags, {
+      given: (name) => command.getOptionValueSource(name) === 'cli',
+      usage: (message) => command.error(`error: ${message}`),
+    });
+  });
+}

@@ -1,0 +1,34 @@
+/** What a training run was asked for: `training_args.json` in its output folder, from which it can be resumed. */
+import { z } from 'zod';
+
+export const METHODS = ['sft', 'dpo'] as const;
+export type Method = (typeof METHODS)[number];
+
+const count = z.number().int().min(1);
+
+export const trainSettings = z.strictObject({
+  base_model: z.string().min(1),
+  dataset: z.string().min(1),
+  /** A file of its own, or a share of the dataset. */
+  validation: z.string().min(1).optional(),
+  validation_split: z.number().gt(0).lt(1).optional(),
+  /** Left out: what the dataset is made for. */
+  method: z.enum(METHODS).optional(),
+  /** PEFT folder of the adapter to go on from. */
+  adapter: z.string().min(1).optional(),
+  lora_r: count,
+  lora_alpha: z.number().positive(),
+  epochs: count.optional(),
+  batch_size: count.optional(),
+  gradient_accumulation: count.optional(),
+  learning_rate: z.number().positive().optional(),
+  warmup_ratio: z.number().min(0).max(1).optional(),
+  weight_decay: z.number().min(0).optional(),
+  max_length: count.optional(),
+  packing: z.boolean(),
+  beta: z.number().positive().optional(),
+  plain_text: z.boolean(),
+  threads: count,
+  seed: z.number().int().min(0),
+});
+export type TrainSettings = z.output<typeof trainSettings>;

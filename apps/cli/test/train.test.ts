@@ -1,0 +1,122 @@
+import { existsSync } from 'node:fs';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { readPeftFolder } from '@tuneloop/engine/adapters/peft';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { RunningCommand, tuneloop } from './engineCommand.ts';
+
+const NOUNS = ['chair', 'lamp', 'jacket', 'bag'];
+const COLOURS = ['red', 'blue', 'green', 'black', 'white'];
+const pairs = NOUNS.flatMap((noun) => COLOURS.map((colour) => ({ noun, colour })));
+const asked = ({ noun, colour }: { noun: string; colour: string }): string => `item: ${noun}\ncolour: ${colour}`;
+
+let folder: string;
+const at = (...names: string[]): string => join(folder, ...names);
+const jsonl = (rows: readonly unknown[]): string => rows.map((row) => JSON.stringify(row)).join('\n');
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'train-'));
+  const chats = pairs.map((pair) => ({
+    messages: [
+      { role: 'user', content: asked(pair) },
+      { role: 'assistant', content: `A ${pair.colour} ${pair.noun}.` },
+    ],
+  }));
+  const preferences = pairs.map((pair) => ({
+    prompt: asked(pair),
+    chosen: `A ${pair.colour} ${pair.noun}.`,
+    rejected: `A pink ${pair.noun}.`,
+  }));
+  await writeFile(at('chats.jsonl'), jsonl(chats));
+  await writeFile(at('pairs.jsonl'), jsonl(preferences));
+  await writeFile(at('broken.jsonl'), `${jsonl(chats.slice(0, 2))}\n{"messages": [{"role": "user"}]}\n`);
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+const train = (output: string, data: string, ...more: string[]) => [
+  ...['train', '--base-model', 'nano', '--dataset', data, '--output', output],
+  ...['--threads', '1', '--learning-rate', '2e-3', '--lora-r', '4', '--seed', '3', ...more],
+];
+
+/** Steps and losses of metrics.csv. */
+async function losses(output: string, column = 2): Promise<Map<number, number>> {
+  const [header, ...lines] = (await readFile(at(output, 'metrics.csv'), 'utf8')).trimEnd().split('\n');
+  expect(header).toMatch(/^step,epoch,loss,eval_loss,/);
+  return new Map(lines.map((line) => [Number(line.split(',')[0]), Number(line.split(',')[column])]));
+}
+
+it('says what will happen, trains, and writes an adapter with its settings and its curve', async () => {
+  const done = await tuneloop(train('sft', 'chats.jsonl', '--epochs', '4', '--validation-split', '0.2'), folder);
+  expect(done.stderr).toBe('');
+  expect(done.status).toBe(0);
+  expect(done.stdout).toMatch(/examples +16 \(4 held out\)/);
+  expect(done.stdout).toMatch(/steps +8: 4 epochs in batches of 8/);
+  const validation = await losses('sft', 3);
+  expect([...validation.keys()]).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+  expect(validation.get(8)).toBeLessThan(0.95 * validation.get(1)!);
+  const adapter = await readPeftFolder(at('sft'));
+  expect(adapter.config).toMatchObject({ r: 4, alpha: 8 });
+  expect(JSON.parse(await readFile(at('sft', 'training_args.json'), 'utf8'))).toMatchObject({
+    base_model: 'nano',
+    method: 'sft',
+    learning_rate: 2e-3,
+    seed: 3,
+  });
+  const manifest = JSON.parse(await readFile(at('sft', 'manifest.json'), 'utf8')) as Record<string, unknown>;
+  expect(manifest).toMatchObject({ steps: 8, dataset_sha256: expect.stringMatching(/^[0-9a-f]{64}$/) });
+  expect(existsSync(at('sft', 'checkpoint'))).toBe(false);
+
+  const again = await tuneloop(train('sft', 'chats.jsonl'), folder);
+  expect(again).toMatchObject({ status: 2, stderr: expect.stringContaining('holds a trained adapter') });
+});
+
+it('stops at ctrl-C, and resumed ends with the bytes of a run that was not stopped', async () => {
+  const settings = ['--epochs', '24', '--batch-size', '4'];
+  const whole = tuneloop(train('whole', 'pairs.jsonl', ...settings), folder);
+  const stopped = new RunningCommand(train('stopped', 'pairs.jsonl', ...settings), folder);
+  await stopped.shows(/^step +1\//m);
+  stopped.child.kill('SIGINT');
+  const first = await stopped.ended();
+  expect(first.status).toBe(130);
+  expect(first.stdout).toContain('tuneloop train --resume --output stopped');
+  expect(existsSync(at('stopped', 'adapter_model.safetensors'))).toBe(false);
+
+  const fresh = await tuneloop(train('stopped', 'pairs.jsonl', ...settings), folder);
+  expect(fresh).toMatchObject({ status: 2, stderr: expect.stringContaining('go on with --resume') });
+  const other = await tuneloop(['train', '--resume', '--output', 'stopped', '--learning-rate', '1'], folder);
+  expect(other).toMatchObject({ status: 2, stderr: expect.stringContaining('the run began with 0.002') });
+
+  const resumed = await tuneloop(['train', '--resume', '--output', 'stopped'], folder);
+  expect(resumed).toMatchObject({ status: 0, stdout: expect.stringMatching(/resuming +after step \d+ of 120/) });
+  expect((await whole).status).toBe(0);
+  const bytes = (run: string) => readFile(at(run, 'adapter_model.safetensors'));
+  expect((await bytes('stopped')).equals(await bytes('whole'))).toBe(true);
+  expect(await losses('stopped')).toEqual(await losses('whole'));
+});
+
+it('names the line of a bad example and writes nothing', async () => {
+  const failed = await tuneloop(train('none', 'broken.jsonl'), folder);
+  expect(failed).toMatchObject({ status: 1, stderr: expect.stringContaining('broken.jsonl:3: ') });
+  expect(existsSync(at('none'))).toBe(false);
+});
+
+it('refuses data that the method cannot learn from, and wrong flags, each by name', async () => {
+  const method = await tuneloop(train('none', 'chats.jsonl', '--method', 'dpo'), folder);
+  expect(method).toMatchObject({ status: 1, stderr: expect.stringMatching(/line 1 is a conversation.*--method dpo/) });
+  for (const [flags, message] of [
+    [['--epochs', '0'], /--epochs.*whole number from 1/],
+    [['--learning-rate', 'fast'], /--learning-rate.*number above 0/],
+    [['--dataset', 'missing.jsonl'], /--dataset.*no such file/],
+    [['--dataset', 'chats.jsonl', '--output', 'x'], /--base-model is needed/],
+  ] as const) {
+    const refused = await tuneloop(['train', ...flags], folder);
+    expect(refused).toMatchObject({ status: 2, stderr: expect.stringMatching(message) });
+  }
+});
+
+it('only says what would happen in a dry run', async () => {
+  const dry = await tuneloop(train('dry', 'pairs.jsonl', '--dry-run'), folder);
+  expect(dry).toMatchObject({ status: 0, stdout: expect.stringMatching(/method +dpo/) });
+  expect(existsSync(at('dry'))).toBe(false);
+});
