@@ -158,7 +158,8 @@ export function inputNorm(model: LlamaValues, x: Value, layer: number): Value {
   return rmsNorm(model.graph, x, model.weight(`model.layers.${layer}.input_layernorm.weight`), model.config.rmsNormEps);
 }
 
-export function finalNorm(model: LlamaValues, x: Value): Value {
+/** The norm between the last layer and the head. */
+export function finalNorm(model: Pick<LlamaValues, 'graph' | 'config' | 'weight'>, x: Value): Value {
   return rmsNorm(model.graph, x, model.weight('model.norm.weight'), model.config.rmsNormEps);
 }
 
@@ -253,10 +254,10 @@ export function mlp(model: LlamaValues, x: Value, layer: number): Value {
 }
 
 /**
- * Hidden states after the final norm, `[tokens, hidden]`, of whole sequences. `ids, positions: int64 [batch, seq]`,
+ * Hidden states after the last layer, before the final norm, `[tokens, hidden]`, of whole sequences. `ids, positions: int64 [batch, seq]`,
  * `mask: [batch, 1, seq, seq]` (0 where a token may look, a large negative number elsewhere).
  */
-export function llamaHidden(model: LlamaValues, ids: Value, positions: Value, mask: Value): Value {
+export function llamaStates(model: LlamaValues, ids: Value, positions: Value, mask: Value): Value {
   const { graph, config } = model;
   const tokens = 'tokens';
   const rows = groupedMask(model, mask);
@@ -265,5 +266,5 @@ export function llamaHidden(model: LlamaValues, ids: Value, positions: Value, ma
     const qkv = attentionInputs(model, inputNorm(model, x, layer), positions, layer);
     x = mlp(model, attentionOutput(model, x, attend(model, qkv, rows, tokens), layer), layer);
   }
-  return finalNorm(model, x);
+  return x;
 }

@@ -4,7 +4,7 @@
  * end. Packing, padding and shared prompts are all this one layout.
  */
 import { int64Tensor, type Feeds, floatTensor } from '../graph/session.ts';
-import { INPUT } from '../models/trainingGraph.ts';
+import { INPUT } from '../models/losses.ts';
 import type { TokenIds } from '../types.ts';
 
 export interface Segment {

@@ -6,14 +6,8 @@ import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
 import { EngineError } from '../errors.ts';
 import { createSession, type Feeds, floatData, floatOutput, floatTensor } from '../graph/session.ts';
 import { type AdapterShape, LORA_SCALE, loraAName, loraBName, weightShapes } from '../models/llama.ts';
-import {
-  gradientName,
-  logitChunks,
-  type LossSpec,
-  OUTPUT,
-  type TrainingGraph,
-  trainingGraph,
-} from '../models/trainingGraph.ts';
+import { logitChunks, lossOutputNames, type LossSpec, OUTPUT } from '../models/losses.ts';
+import { gradientName, type TrainingGraph, trainingGraph } from '../models/trainingGraph.ts';
 import type { BaseModel, LoraWeights } from '../types.ts';
 import type { Parameter } from './adamw.ts';
 
@@ -102,7 +96,7 @@ class WholeGraphExecutor implements Executor {
     this.#gradientFetches = Object.fromEntries(
       this.parameters.map((p, i) => [gradientName(p.name), floatTensor(this.gradients[i]!, p.dims)]),
     );
-    this.#passOutputs = loss.kind === 'dpo' ? [OUTPUT.loss, OUTPUT.margins] : [OUTPUT.loss];
+    this.#passOutputs = lossOutputNames(loss);
   }
 
   async gradientPass(feeds: Feeds): Promise<PassResult> {

@@ -3,7 +3,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { fixturePath, readFixture, relativeError } from '../../fixtures/fixtures.ts';
 import { readPeftFolder } from '../adapters/peft.ts';
 import { loraAName, loraBName } from '../models/llama.ts';
-import { INPUT, type LossSpec } from '../models/trainingGraph.ts';
+import { INPUT, type LossSpec } from '../models/losses.ts';
 import { floatTensor } from '../graph/session.ts';
 import type { BaseModel, LoraWeights, WeightMap } from '../types.ts';
 import { loadModelFolder } from '../weights/loadModel.ts';

@@ -2,7 +2,8 @@
 import type { InferenceSession } from 'onnxruntime-node';
 import { EngineError } from '../errors.ts';
 import { createSession, type Feeds, floatOutput } from '../graph/session.ts';
-import { logitChunks, OUTPUT, scoringGraph } from '../models/trainingGraph.ts';
+import { logitChunks, OUTPUT } from '../models/losses.ts';
+import { scoringGraph } from '../models/trainingGraph.ts';
 import type { BaseModel, LoraWeights, ScoreOptions, Scorer, ScoreRequest, ScorerOptions } from '../types.ts';
 import { assemble, type Row, rowLength } from './batch.ts';
 import { adapterFeeds, adapterShape, weightFeeds } from './executor.ts';

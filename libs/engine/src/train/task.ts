@@ -2,7 +2,7 @@
 import { EngineError } from '../errors.ts';
 import { floatTensor } from '../graph/session.ts';
 import type { Feeds } from '../graph/session.ts';
-import { INPUT, type LossSpec } from '../models/trainingGraph.ts';
+import { INPUT, type LossSpec } from '../models/losses.ts';
 import type { DpoExample, DpoHyper, SftExample, TokenIds, TrainingHyper } from '../types.ts';
 import { assemble, type Pick, pickWeights, type Row, type Segment } from './batch.ts';
 import type { PlannedBatch } from './plan.ts';
