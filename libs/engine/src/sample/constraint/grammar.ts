@@ -105,7 +105,7 @@ export function unsatisfiable(root: Expr): Set<Expr> {
   do {
     found = matched.size;
     // Children come after their parents in the order of discovery.
-    for (const expr of [...reachable].reverse()) if (!matched.has(expr) && matches(expr)) matched.add(expr);
+    for (const expr of [...reachable].toReversed()) if (!matched.has(expr) && matches(expr)) matched.add(expr);
   } while (matched.size > found);
   return new Set([...reachable].filter((expr) => !matched.has(expr)));
 }

@@ -111,7 +111,7 @@ export function isComparable(value: number): boolean {
  * compared with, absent where anything goes; undefined when nothing may follow, not even nothing. Beyond `places` digits only
  * what a limit itself has is written.
  */
-function fraction(
+function afterPoint(
   grammar: Grammar,
   places: number,
   low: Decimal | undefined,
@@ -159,13 +159,13 @@ function positiveWithin(grammar: Grammar, low: Limit, high: Limit | undefined): 
   const ways: (Expr | undefined)[] = [];
   const from = (whole: number, rest: Expr | undefined): Expr | undefined =>
     rest && grammar.sequence([naturals(grammar, whole, whole), rest]);
-  if (least.whole === most.whole) return from(least.whole, fraction(grammar, places, least, most));
-  ways.push(from(least.whole, fraction(grammar, places, least, undefined)));
+  if (least.whole === most.whole) return from(least.whole, afterPoint(grammar, places, least, most));
+  ways.push(from(least.whole, afterPoint(grammar, places, least, undefined)));
   if (least.whole + 1 < most.whole) {
     const between = naturals(grammar, least.whole + 1, most.whole - 1);
-    ways.push(grammar.sequence([between, fraction(grammar, places, undefined, undefined)!]));
+    ways.push(grammar.sequence([between, afterPoint(grammar, places, undefined, undefined)!]));
   }
-  ways.push(from(most.whole, fraction(grammar, places, undefined, most)));
+  ways.push(from(most.whole, afterPoint(grammar, places, undefined, most)));
   const found = ways.filter((way) => way !== undefined);
   return found.length === 0 ? undefined : grammar.choice(found);
 }

@@ -60,7 +60,7 @@ class Parser {
     if (this.#source.length > MAX_PATTERN_LENGTH) throw this.#refuse(`it is longer than ${MAX_PATTERN_LENGTH}`);
     try {
       // What V8 refuses is no regular expression; what follows may be stricter, never laxer.
-      new RegExp(this.#source, 'u');
+      new RegExp(this.#source, 'u').test('');
     } catch (cause) {
       throw this.#refuse(cause instanceof Error ? cause.message : 'it is not valid');
     }
