@@ -3,10 +3,13 @@
  * derivatives, https://doi.org/10.1016/0304-3975(95)00182-4, with a stack in place of a concatenation, so that recursion
  * needs no special care). States and their steps are made when first met and kept.
  */
+import { EngineError } from '../../errors.ts';
 import { type Expr, Grammar } from './grammar.ts';
 
 /** States kept; when there are more, all are forgotten and made again as needed. Deep nesting makes ever new ones. */
 const MAX_STATES = 8192;
+/** Ways to read what was written that may be open at once: schemas that overlap and recur can double them at each level. */
+const MAX_STACKS = 20_000;
 
 /** A stack of expressions still to be read. Equal stacks are one object. */
 interface Stack {
@@ -88,6 +91,10 @@ export class Automaton {
       if (top === undefined || rest === undefined) accepting = true;
       else if (top.kind === 'bytes') ready.push(stack);
       else for (const unfolded of this.#unfold(top, rest)) seen.add(unfolded);
+      if (seen.size > MAX_STACKS) {
+        const why = 'it can be read in too many ways at once: let the schemas of an anyOf differ from their beginning';
+        throw new EngineError('engine.sample.unsupported_schema', `the format cannot be used: ${why}`);
+      }
     }
     ready.sort((a, b) => a.id - b.id);
     const key = `${accepting ? '+' : '-'}${ready.map(({ id }) => id).join()}`;

@@ -157,6 +157,13 @@ describe('what is refused', () => {
     );
   });
 
+  it('gives up on what can be read in ever more ways', () => {
+    const list = { type: 'array', items: { $ref: '#' } };
+    const schema = { anyOf: [list, { ...list, minItems: 1 }, { type: 'null' }] };
+    expect(read(schema, '[[[null],[]]]')).toBe('whole');
+    expect(() => read(schema, '['.repeat(40))).toThrow(/too many ways/);
+  });
+
   it('takes schemas of oneOf that exclude each other', () => {
     const kind = (name: string) => ({
       type: 'object',

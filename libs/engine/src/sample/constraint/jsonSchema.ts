@@ -20,6 +20,9 @@ const MAX_DEPTH = 100;
 /** For texts with a pattern, where each length is looked at. */
 const MAX_PATTERN_TEXT = 2000;
 
+/** States of the automata of all patterns together. */
+const MAX_PATTERN_STATES = 10_000;
+
 /** Keywords that say nothing about what is valid. */
 const ANNOTATIONS: ReadonlySet<string> = new Set([
   '$anchor',
@@ -53,6 +56,7 @@ class SchemaCompiler {
   /** By place of the schema, so that a recursive one ends. */
   readonly #references = new Map<string, Expr>();
   #depth = 0;
+  #patternStates = 0;
 
   constructor(root: unknown) {
     this.#root = root;
@@ -237,9 +241,10 @@ class SchemaCompiler {
       throw this.#refuse(at, `beside a ${key}, lengths up to ${MAX_PATTERN_TEXT} are supported`);
     }
     try {
-      return this.syntax.quoted(
-        textOf(this.grammar, compilePattern(anywhere(parsePattern(source))), jsonCharacter, span),
-      );
+      const automaton = compilePattern(anywhere(parsePattern(source)));
+      this.#patternStates += automaton.states.length;
+      if (this.#patternStates > MAX_PATTERN_STATES) throw this.#refuse('#', 'its patterns are too large together');
+      return this.syntax.quoted(textOf(this.grammar, automaton, jsonCharacter, span));
     } catch (cause) {
       if (!(cause instanceof EngineError)) throw cause;
       throw this.#refuse(`${at}/${key}`, cause.message);

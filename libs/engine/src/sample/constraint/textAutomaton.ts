@@ -4,8 +4,8 @@ import { ANY, type CodePoints, complement, intersection, normalised, type Range 
 import type { Expr, Grammar } from './grammar.ts';
 import type { Pattern } from './regex.ts';
 
-const MAX_NODES = 50_000;
-const MAX_STATES = 2000;
+const MAX_NODES = 5000;
+const MAX_STATES = 1000;
 /** Pairs of state and count looked at to tell whether a pattern fits into a length. */
 const MAX_LENGTH_CHECKS = 500_000;
 
