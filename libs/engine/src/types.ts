@@ -188,6 +188,10 @@ interface TrainerCommon {
   readonly hyper: TrainingHyper;
   /** Intra-op threads of ONNX Runtime (default 1). */
   readonly threads?: number;
+  /** Default 'whole-graph'. A saved state is resumed by the executor that made it: the last bits differ. */
+  readonly executor?: ExecutorKind;
+  /** For 'layer-wise' (default 'save'). */
+  readonly activations?: ActivationPolicy;
   readonly checkpoint?: CheckpointOptions;
   /** State given to `checkpoint.save` by a run with the same model, data and hyper-parameters. */
   readonly resumeFrom?: Uint8Array;
@@ -212,9 +216,23 @@ export interface DpoTrainerOptions extends TrainerCommon {
 
 export type TrainerOptions = SftTrainerOptions | DpoTrainerOptions;
 
+/**
+ * How passes are computed: the model as one graph (faster, above all for small models), or layer by layer in a fraction of
+ * the memory.
+ */
+export type ExecutorKind = 'whole-graph' | 'layer-wise';
+
+/**
+ * What the backward pass of a layer finds ready when training goes layer by layer: 'recompute' only the layer's input,
+ * 'save' also every matrix product that it needs again.
+ */
+export type ActivationPolicy = 'recompute' | 'save';
+
 /** What numbers depend on besides the data: same manifest, same data, same bytes. */
 export interface EngineManifest {
-  readonly executor: 'whole-graph';
+  readonly executor: ExecutorKind;
+  /** Of the layer-wise executor. */
+  readonly activations?: ActivationPolicy;
   readonly executorReason: string;
   readonly ortVersion: string;
   readonly threads: number;

@@ -2,6 +2,8 @@
 import { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
 import type { Graph } from './graph.ts';
 
+export type { Tensor as OrtTensor } from 'onnxruntime-node';
+
 export interface SessionSettings {
   readonly threads: number;
 }

@@ -204,10 +204,12 @@ export function groupedMask(model: LlamaValues, mask: Value): Value {
   if (group === 1) return mask;
   const [batch, , seq, keys] = mask.dims as [Dim, Dim, Dim, Dim];
   const repeats = graph.node('Expand', [mask, graph.int64s([1, group, 1, 1])], [batch, group, seq, keys]);
-  return reshape(graph, repeats, [batch, 1, stacked(group, seq), keys]);
+  return reshape(graph, repeats, [batch, 1, stackedQueries(group, seq), keys]);
 }
 
-const stacked = (group: number, seq: Dim): Dim => (typeof seq === 'number' ? seq * group : `${seq}*${group}`);
+/** Rows of one product when `group` query heads share a key head. */
+export const stackedQueries = (group: number, seq: Dim): Dim =>
+  typeof seq === 'number' ? seq * group : `${seq}*${group}`;
 
 /**
  * Attention of `q: [batch, seq, numHeads * d]` over `k, v: [batch, keys, numKvHeads * d]` with the additive mask that
@@ -230,7 +232,7 @@ export function attend(model: LlamaValues, qkv: QueryKeyValue, mask: Value, toke
     return reshape(graph, transpose(graph, context, [0, 2, 1, 3]), [tokens, width]);
   }
   const headed = reshape(graph, qkv.q, [batch, seq, kvHeads, group, headDim]);
-  const rows: Dim[] = [batch, kvHeads, stacked(group, seq), headDim];
+  const rows: Dim[] = [batch, kvHeads, stackedQueries(group, seq), headDim];
   const q = reshape(graph, transpose(graph, headed, [0, 2, 3, 1, 4]), rows);
   const context = attention(graph, q, k, v, mask, alpha);
   const back = [batch, kvHeads, group, seq, headDim];
@@ -262,9 +264,13 @@ export function llamaStates(model: LlamaValues, ids: Value, positions: Value, ma
   const tokens = 'tokens';
   const rows = groupedMask(model, mask);
   let x = embed(model, graph.node('Reshape', [ids, graph.int64s([-1])], [tokens], { type: 'int64' }));
-  for (let layer = 0; layer < config.numLayers; layer++) {
-    const qkv = attentionInputs(model, inputNorm(model, x, layer), positions, layer);
-    x = mlp(model, attentionOutput(model, x, attend(model, qkv, rows, tokens), layer), layer);
-  }
+  for (let layer = 0; layer < config.numLayers; layer++) x = llamaLayer(model, x, positions, rows, layer);
   return x;
+}
+
+/** One layer over whole sequences: `x: [tokens, hidden]` to the same shape; `mask` as `groupedMask` gave it. */
+export function llamaLayer(model: LlamaValues, x: Value, positions: Value, mask: Value, layer: number): Value {
+  const qkv = attentionInputs(model, inputNorm(model, x, layer), positions, layer);
+  const context = attend(model, qkv, mask, x.dims[0]!);
+  return mlp(model, attentionOutput(model, x, context, layer), layer);
 }

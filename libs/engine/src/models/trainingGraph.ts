@@ -2,7 +2,7 @@
 import { gradients } from '../graph/autodiff.ts';
 import { Graph, type Value } from '../graph/graph.ts';
 import type { ModelConfig } from '../types.ts';
-import { type AdapterShape, llamaStates, LlamaValues } from './llama.ts';
+import { type AdapterShape, llamaStates, LlamaValues, loraAName, loraBName, weightShapes } from './llama.ts';
 import { INPUT, lossOutputs, type LossSpec, OUTPUT, pickedLogProbs } from './losses.ts';
 
 export const gradientName = (parameter: string): string => `grad:${parameter}`;
@@ -41,6 +41,13 @@ export interface TrainingGraph {
   readonly graph: Graph;
   /** Names of the trained parameters, in the order of their gradient outputs `grad:<name>`. */
   readonly parameters: readonly string[];
+}
+
+/** Names of what is trained: adapters (A, then B, of each module) if there are any, else every weight. */
+export function trainedParameters(config: ModelConfig, adapter?: AdapterShape): string[] {
+  return adapter === undefined
+    ? [...weightShapes(config).keys()]
+    : [...adapter.modules].flatMap((module) => [loraAName(module), loraBName(module)]);
 }
 
 /** Loss and, unless `forwardOnly`, the gradient of every trained parameter (adapters if there are any, else all). */

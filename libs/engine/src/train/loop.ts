@@ -79,7 +79,7 @@ export class LoopTrainer implements Trainer {
       tokens: this.#tokens,
       seconds: (performance.now() - began) / 1000,
       peakRssBytes: process.resourceUsage().maxRSS * 1024,
-      manifest: engineManifest(this.#options.threads ?? 1, this.#executor.reason),
+      manifest: engineManifest(this.#options.threads ?? 1, this.#executor.choice),
     };
   }
 

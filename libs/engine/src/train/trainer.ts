@@ -12,7 +12,7 @@ import type {
 } from '../types.ts';
 import { AdamW } from './adamw.ts';
 import { checkHyper, checkTokens } from './checks.ts';
-import { createExecutor } from './executor.ts';
+import { createExecutor } from './createExecutor.ts';
 import { LoopTrainer } from './loop.ts';
 import { createScorer } from './scorer.ts';
 import { fingerprint, restoreState, type RunCounters } from './state.ts';
@@ -117,6 +117,8 @@ export async function createTrainer(options: TrainerOptions): Promise<Trainer> {
     passTokens: rowLength * options.hyper.batchSize,
     threads: options.threads ?? 1,
     ...(lora === undefined ? {} : { lora }),
+    ...(options.executor === undefined ? {} : { executor: options.executor }),
+    ...(options.activations === undefined ? {} : { activations: options.activations }),
   });
   try {
     const optimizer = new AdamW(executor.parameters, {
@@ -125,7 +127,9 @@ export async function createTrainer(options: TrainerOptions): Promise<Trainer> {
       weightDecay: options.hyper.weightDecay ?? 0,
     });
     const resumable = options.checkpoint !== undefined || options.resumeFrom !== undefined;
-    const settings = { task: options.task, hyper: options.hyper, config, lora: lora?.config, loss: task.loss };
+    const { kind, activations } = executor.choice;
+    const passes = kind === 'whole-graph' ? undefined : [kind, activations];
+    const settings = { task: options.task, hyper: options.hyper, config, lora: lora?.config, loss: task.loss, passes };
     const print = resumable ? fingerprint(settings, fixedArrays(options, task)) : '';
     let counters: RunCounters = { step: 0, firstLoss: Number.NaN, lastLoss: Number.NaN };
     if (options.resumeFrom !== undefined) {
