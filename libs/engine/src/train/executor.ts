@@ -6,15 +6,12 @@ import { EngineError } from '../errors.ts';
 import { type Feeds, floatOutput, floatTensor } from '../graph/session.ts';
 import type { OrtTensor } from '../graph/session.ts';
 import { type AdapterShape, LORA_SCALE, loraAName, loraBName, weightShapes } from '../models/llama.ts';
-import { logitChunks, type LossSpec, OUTPUT } from '../models/losses.ts';
+import { logitChunks, type LossSpec, OUTPUT, PASS_OUTPUTS, type PassOutput } from '../models/losses.ts';
 import type { ActivationPolicy, BaseModel, ExecutorKind, LoraWeights } from '../types.ts';
 import type { Parameter } from './adamw.ts';
 
-export interface PassResult {
-  readonly loss: number;
-  /** DPO: beta-scaled margin of each pair. */
-  readonly margins?: Float32Array;
-}
+/** Outputs of one pass: DPO gives beta-scaled `margins`, KTO the `scores` (log-probabilities) of its texts. */
+export type PassResult = { readonly loss: number } & { readonly [name in PassOutput]?: Float32Array };
 
 /** How passes will be computed, and why in words. */
 export interface ExecutorChoice {
@@ -81,6 +78,7 @@ export function passChunks({ model, lora, passTokens }: ExecutorOptions): number
 }
 
 export function readPass(outputs: Readonly<Record<string, OrtTensor>>): PassResult {
-  const loss = floatOutput(outputs, OUTPUT.loss)[0]!;
-  return outputs[OUTPUT.margins] === undefined ? { loss } : { loss, margins: floatOutput(outputs, OUTPUT.margins) };
+  const given = PASS_OUTPUTS.filter((name) => outputs[OUTPUT[name]] !== undefined);
+  const rest = Object.fromEntries(given.map((name) => [name, floatOutput(outputs, OUTPUT[name])]));
+  return { loss: floatOutput(outputs, OUTPUT.loss)[0]!, ...rest };
 }

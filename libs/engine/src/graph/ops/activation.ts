@@ -21,6 +21,17 @@ export function swiglu(graph: Graph, gate: Value, up: Value): Value {
   ]);
 }
 
+/** 1 / (1 + exp(-x)) */
+export function sigmoid(graph: Graph, x: Value): Value {
+  const y = graph.node('Sigmoid', [x], x.dims);
+  return graph.record([x], y, (dy) => [
+    added(graph, () => {
+      const slope = graph.node('Sub', [y, graph.node('Mul', [y, y], x.dims)], x.dims);
+      return graph.node('Mul', [dy, slope], x.dims);
+    }),
+  ]);
+}
+
 /** log(1 / (1 + exp(-x))), without overflow. */
 export function logSigmoid(graph: Graph, x: Value): Value {
   const negative = graph.node('Neg', [x], x.dims);
