@@ -5,7 +5,7 @@ import { readPeftFolder } from '../adapters/peft.ts';
 import type { KtoExample, TrainingHyper } from '../types.ts';
 import { loadModelFolder } from '../weights/loadModel.ts';
 import { gradientErrors } from '../../fixtures/gradientErrors.ts';
-import { createExecutor } from './executor.ts';
+import { createExecutor } from './createExecutor.ts';
 import { checkKto, ktoTask, ktoWeights } from './ktoTask.ts';
 import { planEpoch } from './plan.ts';
 import { createScorer } from './scorer.ts';
