@@ -30,6 +30,7 @@ import { serviceDatabaseUrl } from './migrate.ts';
 import { mountOperations } from './operations.ts';
 import { OutboxRelay } from './outbox/relay.ts';
 import { Database } from './pg/database.ts';
+import { createSchemaCheck } from './schemaVersion.ts';
 
 const HTTP_STOP_MS = 10_000;
 const CONSUMER_STOP_MS = 15_000;
@@ -231,11 +232,18 @@ async function assemble(parts: Assembly): Promise<RunningService> {
   await lifecycle.add('callers', { stop: () => ctx.callers.close() });
   const service = await definition.create(ctx);
 
+  const schemaCheck = await createSchemaCheck(pg, name, definition.migrations);
   const app = await createHttpApp({
     service: name,
     log,
     metrics,
-    ready: async () => ({ postgres: await answers(() => pg.ping()), nats: { ok: bus.connected } }),
+    ready: async () => {
+      const [postgres, schema] = await Promise.all([
+        answers(async () => pg.ping().then(() => ({ ok: true }))),
+        answers(schemaCheck),
+      ]);
+      return { postgres, schema, nats: { ok: bus.connected } };
+    },
     onExercised: (operationId) => note('route', operationId),
     ...(service.maxBodyBytes === undefined ? {} : { maxBodyBytes: service.maxBodyBytes }),
   });
@@ -327,10 +335,9 @@ async function provisionAllStreams(bus: Bus, log: Logger): Promise<void> {
   );
 }
 
-async function answers(check: () => Promise<void>): Promise<ReadyCheck> {
+async function answers(check: () => Promise<ReadyCheck>): Promise<ReadyCheck> {
   try {
-    await check();
-    return { ok: true };
+    return await check();
   } catch (error) {
     return { ok: false, detail: describeError(error, 200) };
   }
