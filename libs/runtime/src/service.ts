@@ -17,7 +17,6 @@ import { provisionConsumer, provisionStream } from './bus/provision.ts';
 import { type Callers, createCallers } from './callers.ts';
 import { type Env, parseConfig } from './config.ts';
 import { describeError } from './errors.ts';
-import { eventNameOfSubject, type NoteExercise, openExerciseLog } from './exerciseLog.ts';
 import { FaultPoints } from './faultPoints.ts';
 import { createHttpApp, type HttpApp, type ReadyCheck } from './http/app.ts';
 import { newId } from './ids.ts';
@@ -30,7 +29,6 @@ import { serviceDatabaseUrl } from './migrate.ts';
 import { mountOperations } from './operations.ts';
 import { OutboxRelay } from './outbox/relay.ts';
 import { Database } from './pg/database.ts';
-import { createSchemaCheck } from './schemaVersion.ts';
 
 const HTTP_STOP_MS = 10_000;
 const CONSUMER_STOP_MS = 15_000;
@@ -70,8 +68,6 @@ const baseSchema = z.object({
   TUNELOOP_FAULTS: z.string().optional(),
   /** A folder with one file a service of the same, read at each start: a test changes it between two crashes. */
   TUNELOOP_FAULTS_DIR: z.string().optional(),
-  /** A folder where a test run gathers which routes and events its processes exercised. */
-  TUNELOOP_EXERCISE_DIR: z.string().optional(),
   SUPABASE_URL: z.url().optional(),
   SUPABASE_JWT_SECRET: z.string().optional(),
 });
@@ -203,15 +199,7 @@ async function assemble(parts: Assembly): Promise<RunningService> {
   await lifecycle.add('nats', { stop: () => bus.close() });
   await provisionAllStreams(bus, log);
 
-  const note = openExerciseLog(base.TUNELOOP_EXERCISE_DIR);
-  const relay = new OutboxRelay({
-    pg,
-    bus,
-    streams: [streamName(name)],
-    log,
-    faults,
-    onPublished: (subject) => note('published', eventNameOfSubject(subject)),
-  });
+  const relay = new OutboxRelay({ pg, bus, streams: [streamName(name)], log, faults });
   const ctx: ServiceContext = {
     name,
     config,
@@ -232,19 +220,11 @@ async function assemble(parts: Assembly): Promise<RunningService> {
   await lifecycle.add('callers', { stop: () => ctx.callers.close() });
   const service = await definition.create(ctx);
 
-  const schemaCheck = await createSchemaCheck(pg, name, definition.migrations);
   const app = await createHttpApp({
     service: name,
     log,
     metrics,
-    ready: async () => {
-      const [postgres, schema] = await Promise.all([
-        answers(async () => pg.ping().then(() => ({ ok: true }))),
-        answers(schemaCheck),
-      ]);
-      return { postgres, schema, nats: { ok: bus.connected } };
-    },
-    onExercised: (operationId) => note('route', operationId),
+    ready: async () => ({ postgres: await answers(() => pg.ping()), nats: { ok: bus.connected } }),
     ...(service.maxBodyBytes === undefined ? {} : { maxBodyBytes: service.maxBodyBytes }),
   });
   mountOperations(app, ctx);
@@ -259,7 +239,7 @@ async function assemble(parts: Assembly): Promise<RunningService> {
   });
 
   await lifecycle.add('relay', { start: () => relay.start(), stop: () => relay.stop(), stopTimeoutMs: RELAY_STOP_MS });
-  await startConsumers(service.handlers, ctx, lifecycle, note);
+  await startConsumers(service.handlers, ctx, lifecycle);
   for (const job of service.jobs ?? []) {
     await lifecycle.add(job.name, { start: () => job.start(), stop: () => job.stop(), stopTimeoutMs: JOB_STOP_MS });
   }
@@ -271,11 +251,10 @@ async function startConsumers(
   handlers: readonly MessageHandler<ServiceContext>[],
   ctx: ServiceContext,
   lifecycle: Lifecycle,
-  note: NoteExercise,
 ): Promise<void> {
   const handled = ctx.metrics.histogram('event_handle_seconds', 'Time to handle one event', ['consumer', 'outcome']);
   const loops = handlers.map((handler) => {
-    const loop: ConsumerLoop<ServiceContext> = new ConsumerLoop({
+    const loop = new ConsumerLoop({
       service: ctx.name,
       handler,
       ctx,
@@ -283,12 +262,8 @@ async function startConsumers(
       bus: ctx.bus,
       log: ctx.log,
       faults: ctx.faults,
-      onHandled: (outcome, seconds) => {
-        handled.observe({ consumer: handler.name, outcome }, seconds);
-        if (outcome === 'done') note('handled', loop.durable);
-      },
+      onHandled: (outcome, seconds) => handled.observe({ consumer: handler.name, outcome }, seconds),
     });
-    note('consumer', loop.durable);
     return { handler, loop };
   });
   await Promise.all(
@@ -335,9 +310,10 @@ async function provisionAllStreams(bus: Bus, log: Logger): Promise<void> {
   );
 }
 
-async function answers(check: () => Promise<ReadyCheck>): Promise<ReadyCheck> {
+async function answers(check: () => Promise<void>): Promise<ReadyCheck> {
   try {
-    return await check();
+    await check();
+    return { ok: true };
   } catch (error) {
     return { ok: false, detail: describeError(error, 200) };
   }

@@ -7,7 +7,7 @@ import { engineManifest } from './manifest.ts';
 import { planEpoch, type PlannedBatch, type PlanOptions } from './plan.ts';
 import { rateAt } from './schedule.ts';
 import { encodeState, type RunCounters } from './state.ts';
-import { meanMetrics, type Metrics, type Reference, type Task } from './task.ts';
+import type { Task } from './task.ts';
 import { TrainingCancelled } from './trainingCancelled.ts';
 
 function planOptions(task: Task, hyper: TrainingHyper): PlanOptions {
@@ -24,7 +24,7 @@ interface StepSummary {
   readonly loss: number;
   readonly gradNorm: number;
   readonly learningRate: number;
-  readonly metrics: readonly Metrics[];
+  readonly margins: readonly number[];
 }
 
 /** One run. new -> run() once -> result or error; the executor is closed either way. */
@@ -37,7 +37,7 @@ export class LoopTrainer implements Trainer {
   readonly #optimizer: AdamW;
   readonly #task: Task;
   readonly #evaluationTask: Task | undefined;
-  readonly #references: readonly Reference[];
+  readonly #reference: Float32Array;
   readonly #print: string;
   readonly #epochSteps: readonly number[];
   readonly #counters: RunCounters;
@@ -52,7 +52,7 @@ export class LoopTrainer implements Trainer {
     this.#optimizer = parts.optimizer;
     this.#task = parts.task;
     this.#evaluationTask = parts.evaluationTask;
-    this.#references = parts.references;
+    this.#reference = parts.reference;
     this.#print = parts.print;
     this.#counters = parts.counters;
     const { hyper } = parts.options;
@@ -79,7 +79,7 @@ export class LoopTrainer implements Trainer {
       tokens: this.#tokens,
       seconds: (performance.now() - began) / 1000,
       peakRssBytes: process.resourceUsage().maxRSS * 1024,
-      manifest: engineManifest(this.#options.threads ?? 1, this.#executor.choice),
+      manifest: engineManifest(this.#options.threads ?? 1, this.#executor.reason),
     };
   }
 
@@ -115,8 +115,7 @@ export class LoopTrainer implements Trainer {
   async #save(): Promise<void> {
     const { checkpoint } = this.#options;
     if (checkpoint === undefined) return;
-    const references = this.#references.map((r) => r.values);
-    const bytes = encodeState(this.#print, this.#optimizer, this.#counters, references);
+    const bytes = encodeState(this.#print, this.#optimizer, this.#counters, this.#reference);
     await checkpoint.save(bytes, this.#counters.step);
   }
 
@@ -136,18 +135,18 @@ export class LoopTrainer implements Trainer {
     const gradients = this.#executor.gradients;
     let kept: Float32Array[] | undefined;
     let loss = 0;
-    const metrics: Metrics[] = [];
+    const margins: number[] = [];
     for (const [i, batch] of passes.entries()) {
-      const { feeds, tokens, measure } = await this.#task.pass(batch, divisor, this.#executor);
+      const { feeds, tokens } = this.#task.pass(batch, divisor, this.#executor.chunks);
       const result = await this.#executor.gradientPass(feeds);
       loss += result.loss;
-      if (measure !== undefined) metrics.push(measure(result));
+      margins.push(...(result.margins ?? []));
       this.#tokens += tokens;
       if (passes.length === 1) break;
       if (i === 0) kept = gradients.map((g) => g.slice());
       else addInto(kept ?? [], gradients);
     }
-    return { loss, metrics, ...this.#update(kept ?? gradients, loss) };
+    return { loss, margins, ...this.#update(kept ?? gradients, loss) };
   }
 
   #update(gradients: readonly Float32Array[], loss: number): { gradNorm: number; learningRate: number } {
@@ -182,13 +181,14 @@ export class LoopTrainer implements Trainer {
     const divisor = task.shares.reduce((a, b) => a + b, 0);
     let loss = 0;
     for (const batch of planEpoch({ ...planOptions(task, this.#options.hyper), seed: 0 }, 0)) {
-      const { feeds } = await task.pass(batch, divisor, this.#executor);
-      loss += (await this.#executor.lossPass(feeds)).loss;
+      loss += (await this.#executor.lossPass(task.pass(batch, divisor, this.#executor.chunks).feeds)).loss;
     }
     return loss;
   }
 
   #report(summary: StepSummary, epoch: number, began: number, evalLoss: number | undefined): void {
+    const { margins } = summary;
+    const share = (f: (m: number) => number): number => margins.reduce((n, m) => n + f(m), 0) / margins.length;
     this.#options.onProgress?.({
       step: this.#counters.step,
       totalSteps: this.totalSteps,
@@ -197,7 +197,7 @@ export class LoopTrainer implements Trainer {
       learningRate: summary.learningRate,
       gradNorm: summary.gradNorm,
       tokensPerSecond: this.#tokens / Math.max(1e-3, (performance.now() - began) / 1000),
-      ...meanMetrics(summary.metrics),
+      ...(margins.length > 0 ? { rewardMargin: share((m) => m), accuracy: share((m) => (m > 0 ? 1 : 0)) } : {}),
       ...(evalLoss === undefined ? {} : { evalLoss }),
     });
   }
@@ -218,7 +218,7 @@ export interface TrainerParts {
   readonly optimizer: AdamW;
   readonly task: Task;
   readonly evaluationTask: Task | undefined;
-  readonly references: readonly Reference[];
+  readonly reference: Float32Array;
   readonly print: string;
   readonly counters: RunCounters;
 }

@@ -3,7 +3,6 @@ import { readFileSync } from 'node:fs';
 import { arch, cpus } from 'node:os';
 import { env } from 'onnxruntime-node';
 import type { EngineManifest } from '../types.ts';
-import type { ExecutorChoice } from './executor.ts';
 
 /** Instruction sets that choose another matrix kernel, and so another rounding. */
 const KERNEL_FLAGS = /^(avx|amx|fma|f16c|asimd|sve|i8mm|bf16|neon)/;
@@ -17,11 +16,10 @@ function cpuFlags(): string[] {
   }
 }
 
-export function engineManifest(threads: number, choice: ExecutorChoice): EngineManifest {
+export function engineManifest(threads: number, executorReason: string): EngineManifest {
   return {
-    executor: choice.kind,
-    ...(choice.activations === undefined ? {} : { activations: choice.activations }),
-    executorReason: choice.reason,
+    executor: 'whole-graph',
+    executorReason,
     ortVersion: env.versions.node ?? 'unknown',
     threads,
     cpu: { model: cpus()[0]?.model ?? 'unknown', arch: arch(), flags: cpuFlags() },
