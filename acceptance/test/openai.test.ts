@@ -154,10 +154,45 @@ describe('chat completions', () => {
     expect(short.usage!.completion_tokens).toBe(2);
   });
 
+  it('are JSON of the schema asked for', async () => {
+    const schema = {
+      type: 'object',
+      properties: {
+        item: { type: 'string', minLength: 1, maxLength: 12 },
+        colours: { type: 'array', items: { enum: ['red', 'green', 'blue'] }, minItems: 1, maxItems: 3 },
+        price: { anyOf: [{ type: 'number', minimum: 0, exclusiveMaximum: 100 }, { type: 'null' }] },
+      },
+      required: ['item', 'colours', 'price'],
+      additionalProperties: false,
+    };
+    const answer = await client.chat.completions.parse({
+      ...{ ...ask, n: 3, seed: 5, max_tokens: 200 },
+      response_format: { type: 'json_schema', json_schema: { name: 'product', strict: true, schema } },
+    });
+    expect(answer.choices.map(({ finish_reason }) => finish_reason)).toEqual(['stop', 'stop', 'stop']);
+    for (const { message } of answer.choices) {
+      expect(message.parsed).toEqual({
+        item: expect.stringMatching(/^.{1,12}$/u),
+        colours: expect.toSatisfy(
+          (list: string[]) => list.length > 0 && list.every((c) => /^(red|green|blue)$/.test(c)),
+        ),
+        price: expect.toSatisfy((price) => price === null || (price >= 0 && price < 100)),
+      });
+    }
+    const object = await client.chat.completions.create({
+      ...{ ...ask, seed: 2, max_tokens: 200, stop: ['}'], response_format: { type: 'json_object' } },
+    });
+    expect(object.choices[0]!.message.content).toMatch(/^\s*\{/);
+  });
+
   it.each<[string, Record<string, unknown>, string]>([
     ['tools', { tools: [{ type: 'function', function: { name: 'f', parameters: {} } }] }, 'tools'],
     ['a penalty', { frequency_penalty: 1 }, 'frequency_penalty'],
-    ['a response format', { response_format: { type: 'json_object' } }, 'response_format'],
+    [
+      'a schema it cannot hold to',
+      { response_format: { type: 'json_schema', json_schema: { name: 'x', schema: { not: {} } } } },
+      'response_format',
+    ],
     ['a word nobody knows', { temprature: 1 }, 'temprature'],
     ['too many choices', { n: 1_000 }, 'n'],
     ['a temperature above 2', { temperature: 3 }, 'temperature'],

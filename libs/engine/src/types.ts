@@ -114,6 +114,22 @@ export interface DpoExample {
   readonly rejected: TokenIds;
 }
 
+/** One judged text: token ids of the prompt and of the completion (with its end token where it has one). */
+export interface KtoExample {
+  readonly prompt: TokenIds;
+  readonly completion: TokenIds;
+  readonly desirable: boolean;
+}
+
+export interface KtoHyper {
+  /** Strength of the pull to the reference (default 0.1). */
+  readonly beta?: number;
+  /** Weight of a desirable text's loss; default: 1, or what makes the rarer kind count as much as the other in sum. */
+  readonly desirableWeight?: number;
+  /** Likewise for undesirable texts. */
+  readonly undesirableWeight?: number;
+}
+
 export interface DpoHyper {
   /** Strength of the pull to the reference (default 0.1). */
   readonly beta?: number;
@@ -127,11 +143,11 @@ export interface DpoHyper {
 
 export interface TrainingHyper {
   readonly epochs: number;
-  /** Sequences (SFT), packed rows (SFT with packing) or pairs (DPO) in one forward and backward pass. */
+  /** Sequences (SFT, KTO), packed rows (SFT with packing) or pairs (DPO) in one forward and backward pass. */
   readonly batchSize: number;
   /** Passes whose gradients are summed into one optimiser step (default 1). */
   readonly gradientAccumulation?: number;
-  /** Longer texts are cut at the end (SFT) or refused (DPO). With packing, also the length of a row. */
+  /** Longer texts are cut at the end (SFT) or refused (DPO, KTO). With packing, also the length of a row. */
   readonly maxLength: number;
   /** SFT only: several texts in one row, each seeing only itself, positions from 0 (default false). */
   readonly packing?: boolean;
@@ -154,6 +170,7 @@ export interface TrainingHyper {
    */
   readonly lossDivisor?: 'tokens' | 'constant';
   readonly dpo?: DpoHyper;
+  readonly kto?: KtoHyper;
 }
 
 export interface TrainProgress {
@@ -169,8 +186,14 @@ export interface TrainProgress {
   readonly tokensPerSecond: number;
   /** DPO: mean of beta (log-ratio of chosen - log-ratio of rejected). */
   readonly rewardMargin?: number;
-  /** DPO: share of pairs with a positive margin. */
+  /** Share of what the policy has on the right side: pairs with a positive margin (DPO), texts by their verdict (KTO). */
   readonly accuracy?: number;
+  /** KTO: estimate of KL(policy, reference), at least 0. */
+  readonly divergence?: number;
+  /** KTO: mean of beta log-ratio over desirable texts. */
+  readonly desirableReward?: number;
+  /** KTO: likewise over undesirable ones. */
+  readonly undesirableReward?: number;
   readonly evalLoss?: number;
 }
 
@@ -188,6 +211,10 @@ interface TrainerCommon {
   readonly hyper: TrainingHyper;
   /** Intra-op threads of ONNX Runtime (default 1). */
   readonly threads?: number;
+  /** Default 'whole-graph'. A saved state is resumed by the executor that made it: the last bits differ. */
+  readonly executor?: ExecutorKind;
+  /** For 'layer-wise' (default 'save'). */
+  readonly activations?: ActivationPolicy;
   readonly checkpoint?: CheckpointOptions;
   /** State given to `checkpoint.save` by a run with the same model, data and hyper-parameters. */
   readonly resumeFrom?: Uint8Array;
@@ -210,11 +237,33 @@ export interface DpoTrainerOptions extends TrainerCommon {
   readonly reference: 'base' | LoraWeights;
 }
 
-export type TrainerOptions = SftTrainerOptions | DpoTrainerOptions;
+export interface KtoTrainerOptions extends TrainerCommon {
+  readonly task: 'kto';
+  readonly data: readonly KtoExample[];
+  readonly evaluation?: { readonly data: readonly KtoExample[]; readonly everySteps: number };
+  /** As for DPO. */
+  readonly reference: 'base' | LoraWeights;
+}
+
+export type TrainerOptions = SftTrainerOptions | DpoTrainerOptions | KtoTrainerOptions;
+
+/**
+ * How passes are computed: the model as one graph (faster, above all for small models), or layer by layer in a fraction of
+ * the memory.
+ */
+export type ExecutorKind = 'whole-graph' | 'layer-wise';
+
+/**
+ * What the backward pass of a layer finds ready when training goes layer by layer: 'recompute' only the layer's input,
+ * 'save' also every matrix product that it needs again.
+ */
+export type ActivationPolicy = 'recompute' | 'save';
 
 /** What numbers depend on besides the data: same manifest, same data, same bytes. */
 export interface EngineManifest {
-  readonly executor: 'whole-graph';
+  readonly executor: ExecutorKind;
+  /** Of the layer-wise executor. */
+  readonly activations?: ActivationPolicy;
   readonly executorReason: string;
   readonly ortVersion: string;
   readonly threads: number;

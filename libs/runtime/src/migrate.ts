@@ -30,6 +30,9 @@ interface MigrationFile {
 
 export const BASE_MIGRATIONS = new URL('../migrations/', import.meta.url);
 
+/** Tells the runtime's own migrations from the service's in `schema_migrations`. */
+const BASE_PREFIX = 'runtime/';
+
 export function serviceRole(service: ServiceName): string {
   return `tl_${service}`;
 }
@@ -61,7 +64,7 @@ export async function migrate(options: MigrateOptions): Promise<void> {
     await client.query('SELECT pg_advisory_lock($1)', [MIGRATION_LOCK.toString()]);
     for (const set of options.sets) {
       await ensureSchema(client, set.service, options.secret);
-      await applyFolder(client, set.service, BASE_MIGRATIONS, 'runtime/', options.log);
+      await applyFolder(client, set.service, BASE_MIGRATIONS, BASE_PREFIX, options.log);
       await applyFolder(client, set.service, set.directory, '', options.log);
     }
   } finally {
@@ -90,6 +93,8 @@ async function ensureSchema(client: pg.Client, service: ServiceName, secret: str
   await client.query(`ALTER ROLE ${role} SET search_path = ${service}`);
   await client.query(`CREATE TABLE IF NOT EXISTS ${service}.schema_migrations (
     name text PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())`);
+  // A service tells whether it is ready by what has run.
+  await client.query(`GRANT SELECT ON ${service}.schema_migrations TO ${role}`);
 }
 
 async function applyFolder(
@@ -133,6 +138,11 @@ async function applyOne(client: pg.Client, service: ServiceName, file: Migration
     await client.query('ROLLBACK').catch(() => undefined);
     throw new Error(`migration ${service}/${file.name} failed`, { cause: error });
   }
+}
+
+/** Everything that `migrate` brings to the schema of a service with this folder. */
+export async function neededMigrations(directory: URL): Promise<MigrationFile[]> {
+  return [...(await readMigrations(BASE_MIGRATIONS, BASE_PREFIX)), ...(await readMigrations(directory))];
 }
 
 /** Reads a folder's migrations in order. */

@@ -17,6 +17,7 @@ import { provisionConsumer, provisionStream } from './bus/provision.ts';
 import { type Callers, createCallers } from './callers.ts';
 import { type Env, parseConfig } from './config.ts';
 import { describeError } from './errors.ts';
+import { eventNameOfSubject, type NoteExercise, openExerciseLog } from './exerciseLog.ts';
 import { FaultPoints } from './faultPoints.ts';
 import { createHttpApp, type HttpApp, type ReadyCheck } from './http/app.ts';
 import { newId } from './ids.ts';
@@ -29,6 +30,7 @@ import { serviceDatabaseUrl } from './migrate.ts';
 import { mountOperations } from './operations.ts';
 import { OutboxRelay } from './outbox/relay.ts';
 import { Database } from './pg/database.ts';
+import { createSchemaCheck } from './schemaVersion.ts';
 
 const HTTP_STOP_MS = 10_000;
 const CONSUMER_STOP_MS = 15_000;
@@ -68,6 +70,8 @@ const baseSchema = z.object({
   TUNELOOP_FAULTS: z.string().optional(),
   /** A folder with one file a service of the same, read at each start: a test changes it between two crashes. */
   TUNELOOP_FAULTS_DIR: z.string().optional(),
+  /** A folder where a test run gathers which routes and events its processes exercised. */
+  TUNELOOP_EXERCISE_DIR: z.string().optional(),
   SUPABASE_URL: z.url().optional(),
   SUPABASE_JWT_SECRET: z.string().optional(),
 });
@@ -199,7 +203,15 @@ async function assemble(parts: Assembly): Promise<RunningService> {
   await lifecycle.add('nats', { stop: () => bus.close() });
   await provisionAllStreams(bus, log);
 
-  const relay = new OutboxRelay({ pg, bus, streams: [streamName(name)], log, faults });
+  const note = openExerciseLog(base.TUNELOOP_EXERCISE_DIR);
+  const relay = new OutboxRelay({
+    pg,
+    bus,
+    streams: [streamName(name)],
+    log,
+    faults,
+    onPublished: (subject) => note('published', eventNameOfSubject(subject)),
+  });
   const ctx: ServiceContext = {
     name,
     config,
@@ -220,11 +232,19 @@ async function assemble(parts: Assembly): Promise<RunningService> {
   await lifecycle.add('callers', { stop: () => ctx.callers.close() });
   const service = await definition.create(ctx);
 
+  const schemaCheck = await createSchemaCheck(pg, name, definition.migrations);
   const app = await createHttpApp({
     service: name,
     log,
     metrics,
-    ready: async () => ({ postgres: await answers(() => pg.ping()), nats: { ok: bus.connected } }),
+    ready: async () => {
+      const [postgres, schema] = await Promise.all([
+        answers(async () => pg.ping().then(() => ({ ok: true }))),
+        answers(schemaCheck),
+      ]);
+      return { postgres, schema, nats: { ok: bus.connected } };
+    },
+    onExercised: (operationId) => note('route', operationId),
     ...(service.maxBodyBytes === undefined ? {} : { maxBodyBytes: service.maxBodyBytes }),
   });
   mountOperations(app, ctx);
@@ -239,7 +259,7 @@ async function assemble(parts: Assembly): Promise<RunningService> {
   });
 
   await lifecycle.add('relay', { start: () => relay.start(), stop: () => relay.stop(), stopTimeoutMs: RELAY_STOP_MS });
-  await startConsumers(service.handlers, ctx, lifecycle);
+  await startConsumers(service.handlers, ctx, lifecycle, note);
   for (const job of service.jobs ?? []) {
     await lifecycle.add(job.name, { start: () => job.start(), stop: () => job.stop(), stopTimeoutMs: JOB_STOP_MS });
   }
@@ -251,10 +271,11 @@ async function startConsumers(
   handlers: readonly MessageHandler<ServiceContext>[],
   ctx: ServiceContext,
   lifecycle: Lifecycle,
+  note: NoteExercise,
 ): Promise<void> {
   const handled = ctx.metrics.histogram('event_handle_seconds', 'Time to handle one event', ['consumer', 'outcome']);
   const loops = handlers.map((handler) => {
-    const loop = new ConsumerLoop({
+    const loop: ConsumerLoop<ServiceContext> = new ConsumerLoop({
       service: ctx.name,
       handler,
       ctx,
@@ -262,8 +283,12 @@ async function startConsumers(
       bus: ctx.bus,
       log: ctx.log,
       faults: ctx.faults,
-      onHandled: (outcome, seconds) => handled.observe({ consumer: handler.name, outcome }, seconds),
+      onHandled: (outcome, seconds) => {
+        handled.observe({ consumer: handler.name, outcome }, seconds);
+        if (outcome === 'done') note('handled', loop.durable);
+      },
     });
+    note('consumer', loop.durable);
     return { handler, loop };
   });
   await Promise.all(
@@ -310,10 +335,9 @@ async function provisionAllStreams(bus: Bus, log: Logger): Promise<void> {
   );
 }
 
-async function answers(check: () => Promise<void>): Promise<ReadyCheck> {
+async function answers(check: () => Promise<ReadyCheck>): Promise<ReadyCheck> {
   try {
-    await check();
-    return { ok: true };
+    return await check();
   } catch (error) {
     return { ok: false, detail: describeError(error, 200) };
   }

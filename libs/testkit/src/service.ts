@@ -124,7 +124,7 @@ export async function startTestSystem(
   const services = new Map<ServiceName, RunningService>();
   const start = async (definition: ServiceDefinition): Promise<void> => {
     const running = await startService(definition, {
-      env: { ...env, PORT: String(ports.get(definition.name)) },
+      env: { ...env, ...exerciseLogOf(definition), PORT: String(ports.get(definition.name)) },
       log,
       faults,
       ...(options.clock ? { clock: options.clock } : {}),
@@ -194,6 +194,13 @@ export async function startTestSystem(
     },
   };
   return system;
+}
+
+/** What a test's stand-in for another service serves proves nothing of the real one: only real services are noted. */
+function exerciseLogOf(definition: ServiceDefinition): Record<string, string> {
+  const directory = process.env.TUNELOOP_EXERCISE_DIR;
+  const real = definition.migrations.pathname.endsWith(`/services/${definition.name}/migrations/`);
+  return directory !== undefined && real ? { TUNELOOP_EXERCISE_DIR: directory } : {};
 }
 
 async function authorization(as: CallAs): Promise<string> {

@@ -345,7 +345,7 @@ describe('the local engine behind /v1', () => {
 
   it.each([
     [{ tools: [{ type: 'function', function: { name: 'f' } }] }, 'tools'],
-    [{ response_format: { type: 'json_object' } }, 'response_format'],
+    [{ logit_bias: { 5: 1 } }, 'logit_bias'],
     [{ reasoning_effort: 'low' }, 'reasoning_effort'],
   ] as const)('refuses %j by name', async (change, param) => {
     const projectId = await system.project();

@@ -135,6 +135,33 @@ describe('the serve process', () => {
     expect(short.choices[0]?.finish_reason).toBe('length');
   });
 
+  it('holds answers to a schema, whole and in pieces', async () => {
+    const schema = {
+      type: 'object',
+      properties: { colour: { enum: ['red', 'green'] }, stars: { type: 'integer', minimum: 1, maximum: 5 } },
+      required: ['colour', 'stars'],
+      additionalProperties: false,
+    };
+    const params = {
+      ...{ model: 'nano', messages, n: 4, seed: 3, max_tokens: 150, logprobs: true },
+      response_format: { type: 'json_schema', json_schema: { name: 'review', strict: true, schema } },
+    } as const;
+    const whole = await client.chat.completions.create(params);
+    for (const { message, finish_reason } of whole.choices) {
+      expect(finish_reason).toBe('stop');
+      expect(JSON.parse(message.content!)).toEqual({
+        colour: expect.stringMatching(/^(red|green)$/),
+        stars: expect.toSatisfy((stars) => Number.isInteger(stars) && stars >= 1 && stars <= 5),
+      });
+    }
+    expect(new Set(whole.choices.map(({ message }) => message.content)).size).toBeGreaterThan(1);
+    const texts = ['', '', '', ''];
+    for await (const chunk of await client.chat.completions.create({ ...params, stream: true })) {
+      for (const choice of chunk.choices) texts[choice.index] += choice.delta.content ?? '';
+    }
+    expect(texts).toEqual(whole.choices.map(({ message }) => message.content));
+  });
+
   it('loads an adapter by its key and answers with exactly its weights', async () => {
     const key = await storeAdapter(blobs, projectId, lora);
     const checkpoint = newId();
@@ -234,7 +261,14 @@ describe('the serve process', () => {
 
   it.each([
     [{ tools: [{ type: 'function', function: { name: 'f' } }] }, 400, 'unsupported_parameter', 'tools'],
-    [{ response_format: { type: 'json_object' } }, 400, 'unsupported_parameter', 'response_format'],
+    [{ response_format: { type: 'xml' } }, 400, 'unsupported_value', 'response_format'],
+    [{ response_format: { type: 'json_schema', json_schema: { name: 'x' } } }, 400, 'invalid_value', 'response_format'],
+    [
+      { response_format: { type: 'json_schema', json_schema: { name: 'x', schema: { not: {} } } } },
+      400,
+      'invalid_json_schema',
+      'response_format',
+    ],
     [{ logit_bias: { 5: 1 } }, 400, 'unsupported_parameter', 'logit_bias'],
     [{ frequency_penalty: 0.5 }, 400, 'unsupported_parameter', 'frequency_penalty'],
     [{ flavour: 1 }, 400, 'unknown_parameter', 'flavour'],

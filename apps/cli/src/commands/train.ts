@@ -1,8 +1,9 @@
 import { availableParallelism } from 'node:os';
 import { Command, Option } from 'commander';
 import { METHODS } from '../engine/trainSettings.ts';
-import type { TrainFlags } from '../engine/trainCommand.ts';
-import { decimal, existingFile, existingFolder, USAGE_EXIT } from './engineFlags.ts';
+import type { TableFlags } from '../engine/tabular/tableCommand.ts';
+import type { CommandLine, TrainFlags } from '../engine/trainCommand.ts';
+import { decimal, existingFile, existingFolder, snakeCase, USAGE_EXIT } from './engineFlags.ts';
 import { dataFolder, integer } from './flags.ts';
 
 const MAX_SEED = 2 ** 31 - 1;
@@ -17,6 +18,9 @@ Examples:
   $ tuneloop train --base-model models/SmolLM2-135M-Instruct --dataset pairs.jsonl --method dpo \\
       --lora-r 16 --epochs 3 --validation-split 0.1 --output out/dpo
   $ tuneloop train --resume --output out/dpo
+  $ tuneloop train --dataset table.csv --config model.yaml --output-dir out/classifier
+  $ tuneloop train --dataset new.csv --config model.yaml --fine-tune --model-path out/classifier \\
+      --learning-rate 1e-4 --epochs 5 --random-seed 42 --output-dir out/classifier-2
 
 Datasets are JSON Lines, one example a line:
   {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}
@@ -24,12 +28,17 @@ Datasets are JSON Lines, one example a line:
   {"prompt": "…", "chosen": "…", "rejected": "…"}                                     (dpo)
   {"input": {"messages": […]}, "preferred_output": […], "non_preferred_output": […]}  (dpo)
 
+Tables are CSV with a header; model.yaml names the column to predict ("target: outcome").
+
 Ends with 0 when trained, 1 when it cannot be done, 2 for wrong flags, 130 when stopped by ctrl-C (resumable).`;
 
 /** `tuneloop train`: fine-tunes a model on this machine, without any service. */
 export function trainCommand(): Command {
   const command = new Command('train')
-    .description('Fine-tunes a language model with LoRA on a JSON Lines dataset and writes a PEFT adapter.')
+    .description(
+      'Fine-tunes a language model with LoRA on a JSON Lines dataset and writes a PEFT adapter; ' +
+        'or trains a classifier on a CSV table.',
+    )
     .option('--base-model <model>', 'a folder in Hugging Face layout, or nano (the sample model)')
     .addOption(new Option('--dataset <file>', 'training data').argParser(existingFile))
     .addOption(
@@ -62,6 +71,14 @@ export function trainCommand(): Command {
         decimal({ above: 0, max: 0.9 }),
       ),
     )
+    .addOption(new Option('--config <file>', 'what to learn from a table (YAML)').argParser(existingFile))
+    .option('--fine-tune', 'go on from the classifier in --model-path', false)
+    .addOption(new Option('--model-path <dir>', 'a trained classifier').argParser(existingFolder))
+    .addOption(
+      new Option('--early-stopping <n>', 'epochs without improvement after which training ends').argParser(
+        integer(0, MAX_COUNT),
+      ),
+    )
     .option('--plain-text', 'join prompt and answer as they are, without the chat template')
     .addOption(
       new Option('--threads <n>', 'CPU threads').argParser(integer(1, MAX_THREADS)).default(availableParallelism()),
@@ -75,11 +92,55 @@ export function trainCommand(): Command {
     .option('--dry-run', 'say what would happen, and end', false)
     .addHelpText('after', EXAMPLES);
   command.exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : USAGE_EXIT));
-  return command.action(async (flags: TrainFlags) => {
+  return command.action(async (flags: TrainFlags & TableFlags) => {
+    const line = {
+      given: (name: string) => command.getOptionValueSource(name) === 'cli',
+      usage: (message: string) => command.error(`error: ${message}`),
+    };
+    if (flags.config !== undefined || flags.dataset?.endsWith('.csv')) {
+      checkTableFlags(flags, line);
+      const { runTableTraining } = await import('../engine/tabular/tableCommand.ts');
+      process.exitCode = await runTableTraining(flags);
+      return;
+    }
+    for (const name of ['fineTune', 'modelPath']) {
+      if (line.given(name))
+        line.usage(`--${snakeCase(name, '-')} is for tables (--dataset table.csv --config model.yaml)`);
+    }
     const { runTraining } = await import('../engine/trainCommand.ts');
-    process.exitCode = await runTraining(flags, {
-      given: (name) => command.getOptionValueSource(name) === 'cli',
-      usage: (message) => command.error(`error: ${message}`),
-    });
+    process.exitCode = await runTraining(flags, line);
   });
+}
+
+/** Flags that mean something for a table. */
+const TABLE_FLAGS = [
+  'dataset',
+  'config',
+  'output',
+  'fineTune',
+  'modelPath',
+  'epochs',
+  'batchSize',
+  'learningRate',
+  'weightDecay',
+  'validation',
+  'validationSplit',
+  'earlyStopping',
+  'threads',
+  'seed',
+];
+
+function checkTableFlags(flags: TrainFlags & TableFlags, line: CommandLine): void {
+  for (const flag of ['dataset', 'config', 'output'] as const) {
+    if (flags[flag] === undefined) line.usage(`--${flag} is needed to train on a table (see tuneloop train --help)`);
+  }
+  for (const name of Object.keys(flags)) {
+    if (line.given(name) && !TABLE_FLAGS.includes(name)) {
+      line.usage(`--${snakeCase(name, '-')} is for language models, not for tables: leave it out`);
+    }
+  }
+  if (flags.fineTune && flags.modelPath === undefined)
+    line.usage('--fine-tune needs --model-path, the classifier to go on from');
+  if (!flags.fineTune && flags.modelPath !== undefined)
+    line.usage('--model-path is the classifier to go on from: add --fine-tune');
 }

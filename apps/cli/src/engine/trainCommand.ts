@@ -1,5 +1,5 @@
 /** `tuneloop train` for language models: flags to settings, the training process, the terminal. */
-import { INTERRUPTED_EXIT } from '../commands/engineFlags.ts';
+import { INTERRUPTED_EXIT, snakeCase } from '../commands/engineFlags.ts';
 import { RunFolder } from './runFolder.ts';
 import { TrainProcess } from './trainProcess.ts';
 import { TrainReport } from './trainReport.ts';
@@ -43,9 +43,7 @@ const DEFAULT_R = 16;
 const DEFAULT_SCALE = 2;
 
 /** Flags that are no setting of the run. */
-const NOT_SETTINGS = ['output', 'resume', 'dryRun'];
-
-const snakeCase = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+const NOT_SETTINGS = ['output', 'resume', 'dryRun', 'fineTune'];
 
 function needed(value: string | undefined, flag: string, line: CommandLine): string {
   return value ?? line.usage(`${flag} is needed (see tuneloop train --help)`);
@@ -76,7 +74,7 @@ async function resumedSettings(flags: TrainFlags, folder: RunFolder, line: Comma
   for (const [name, value] of Object.entries(flags)) {
     if (NOT_SETTINGS.includes(name) || !line.given(name)) continue;
     if (before.get(snakeCase(name)) === value) continue;
-    const flag = `--${snakeCase(name).replaceAll('_', '-')}`;
+    const flag = `--${snakeCase(name, '-')}`;
     line.usage(
       `${flag} is ${String(value)}, but the run began with ${String(before.get(snakeCase(name)))}: leave it out`,
     );

@@ -11,6 +11,14 @@ const MAX_STOPS = 4;
 const MAX_TOP_LOGPROBS = 20;
 const MAX_METADATA_PAIRS = 16;
 
+/** What the local engine holds answers to; an upstream may know more types. */
+const responseFormat = z.looseObject({
+  type: z.string().min(1).max(100),
+  json_schema: z
+    .looseObject({ name: z.string().max(200).nullish(), schema: z.record(z.string(), z.json()).nullish() })
+    .nullish(),
+});
+
 const openMessage = z.looseObject(chatMessage.shape);
 
 export const chatCompletionRequest = z.looseObject({
@@ -33,6 +41,7 @@ export const chatCompletionRequest = z.looseObject({
     .refine((pairs) => Object.keys(pairs).length <= MAX_METADATA_PAIRS, `must have at most ${MAX_METADATA_PAIRS} pairs`)
     .nullish(),
   store: z.boolean().nullish(),
+  response_format: responseFormat.nullish(),
 });
 export type ChatCompletionRequest = z.output<typeof chatCompletionRequest>;
 

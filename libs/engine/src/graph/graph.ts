@@ -53,6 +53,9 @@ export class Graph {
   readonly #tape: TapeEntry[] = [];
   readonly #constants = new Map<string, Value>();
   readonly #names = new Set<string>();
+  /** Values of nodes with one output, by name. */
+  readonly #nodeValues = new Map<string, Value>();
+  readonly #provided = new Map<string, Value>();
   #counter = 0;
 
   get tape(): readonly TapeEntry[] {
@@ -80,8 +83,8 @@ export class Graph {
   }
 
   /** A constant tensor; equal small constants are stored once. */
-  constant(dims: readonly number[], data: Float32Array | BigInt64Array | Uint8Array): Value {
-    const type: ElementType = data instanceof Float32Array ? 'float32' : data instanceof Uint8Array ? 'uint8' : 'int64';
+  constant(dims: readonly number[], data: Float32Array | BigInt64Array): Value {
+    const type: ElementType = data instanceof Float32Array ? 'float32' : 'int64';
     const key = data.length <= 16 ? `${type}[${dims.join()}]=${data.join()}` : undefined;
     const known = key === undefined ? undefined : this.#constants.get(key);
     if (known !== undefined) return known;
@@ -118,6 +121,7 @@ export class Graph {
       outputs: outputs.map((v) => v.name),
       attributes: options.attributes ?? {},
     });
+    if (outputs.length === 1) this.#nodeValues.set(outputs[0]!.name, outputs[0]!);
     return outputs;
   }
 
@@ -136,14 +140,58 @@ export class Graph {
     return output;
   }
 
-  /** The ONNX model. */
-  toBytes(): Uint8Array {
-    return encodeOnnxModel({
-      inputs: this.#inputs,
-      outputs: this.#outputs,
-      nodes: this.#nodes,
-      initializers: this.#initializers,
+  /** Makes a computed value a graph output under its own name. */
+  expose(value: Value): void {
+    this.#outputs.push(value);
+  }
+
+  /**
+   * Makes a computed value an input under its own name: it is fed from an earlier run of the same construction, and what
+   * only it needed is left out of the model. `value` must be the only output of its node.
+   */
+  provide(value: Value): void {
+    const maker = this.#nodes.find((node) => node.outputs.includes(value.name));
+    if (maker?.outputs.length !== 1) throw new Error(`${value.name} is not the only output of a node`);
+    this.#provided.set(value.name, value);
+  }
+
+  /**
+   * The values among the first `end` nodes that the outputs need and `stops` names, each where a path from an output
+   * first meets one: with all of them provided, nothing behind them is left.
+   */
+  frontier(end: number, stops: (node: OnnxNode, output: Value) => boolean): Value[] {
+    const found: Value[] = [];
+    this.#live((node, index) => {
+      const value = index < end ? this.#nodeValues.get(node.outputs[0] ?? '') : undefined;
+      if (value === undefined || node.outputs.length !== 1 || !stops(node, value)) return false;
+      found.push(value);
+      return true;
     });
+    return found.toReversed();
+  }
+
+  /** The ONNX model of what the outputs need; other nodes, inputs and constants are left out. */
+  toBytes(): Uint8Array {
+    const { nodes, used } = this.#live((node) => this.#provided.has(node.outputs[0] ?? ''));
+    return encodeOnnxModel({
+      inputs: [...this.#inputs, ...this.#provided.values()].filter((v) => used.has(v.name)),
+      outputs: this.#outputs,
+      nodes,
+      initializers: this.#initializers.filter((t) => used.has(t.name)),
+    });
+  }
+
+  /** Nodes that the outputs need, with every name these read; nodes that `stop` accepts are not entered. */
+  #live(stop: (node: OnnxNode, index: number) => boolean): { nodes: OnnxNode[]; used: Set<string> } {
+    const used = new Set(this.#outputs.map((v) => v.name));
+    const nodes: OnnxNode[] = [];
+    for (let i = this.#nodes.length - 1; i >= 0; i--) {
+      const node = this.#nodes[i]!;
+      if (!node.outputs.some((name) => used.has(name)) || stop(node, i)) continue;
+      for (const name of node.inputs) used.add(name);
+      nodes.push(node);
+    }
+    return { nodes: nodes.toReversed(), used };
   }
 
   #claim(name: string): void {

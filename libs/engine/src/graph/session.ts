@@ -2,6 +2,8 @@
 import { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
 import type { Graph } from './graph.ts';
 
+export type { Tensor as OrtTensor } from 'onnxruntime-node';
+
 export interface SessionSettings {
   readonly threads: number;
 }
@@ -15,10 +17,6 @@ export function floatTensor(data: Float32Array, dims: readonly number[]): OrtTen
 
 export function int64Tensor(data: BigInt64Array, dims: readonly number[]): OrtTensor {
   return new OrtTensor('int64', data, dims);
-}
-
-export function uint16Tensor(data: Uint16Array, dims: readonly number[]): OrtTensor {
-  return new OrtTensor('uint16', data, dims);
 }
 
 /** The values of a float tensor. @throws when it is of another type. */

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { initLora } from '../adapters/lora.ts';
 import { differenceError, randomFloats, uniform } from '../graph/gradientCheck.ts';
 import { type Batch, assemble, type Pick, pickWeights } from '../train/batch.ts';
-import { createExecutor } from '../train/executor.ts';
+import { createExecutor } from '../train/createExecutor.ts';
 import { createScorer } from '../train/scorer.ts';
 import { LORA_TARGETS, type LoraWeights, type ModelConfig, type WeightMap } from '../types.ts';
 import { initWeights } from './initWeights.ts';

@@ -6,7 +6,7 @@
  */
 import type { Graph, Value } from '../graph/graph.ts';
 import { add, multiply, scale, subtract, sum } from '../graph/ops/arithmetic.ts';
-import { logSigmoid } from '../graph/ops/activation.ts';
+import { logSigmoid, sigmoid } from '../graph/ops/activation.ts';
 import { gemm } from '../graph/ops/linear.ts';
 import { chunkedLabelLogProbs, labelLogProbs, rowsAt } from '../graph/ops/lookup.ts';
 import { reshape } from '../graph/ops/shape.ts';
@@ -21,11 +21,23 @@ export const INPUT = {
   picks: 'picks', // int64 [picked]: batch * seq + column of the state that predicts
   labels: 'labels', // int64 [picked]
   weights: 'weights', // float32 [rows, picked]: SFT one row; DPO rows 2p (chosen) and 2p + 1 (rejected)
-  reference: 'reference', // float32 [pairs]: reference log p(chosen) - log p(rejected)
-  pairWeights: 'pair_weights', // float32 [pairs]: share of each pair in the loss
+  reference: 'reference', // float32 [pairs, 1]: reference log p(chosen) - log p(rejected); KTO [rows, 1]: log p
+  pairWeights: 'pair_weights', // float32 [pairs, 1]: share of each pair in the loss
+  rowWeights: 'row_weights', // float32 [rows, 1]: share of each text in the loss (KTO)
+  signs: 'signs', // float32 [rows, 1]: 1 for a desirable text, -1 for an undesirable one (KTO)
+  divergence: 'divergence', // float32 [1, 1]: estimate of KL(policy, reference), a constant of the pass (KTO)
 } as const;
 
-export const OUTPUT = { loss: 'loss', logProbs: 'log_probs', margins: 'margins' } as const;
+export const OUTPUT = {
+  loss: 'loss',
+  logProbs: 'log_probs', // float32 [picked, 1]
+  margins: 'margins', // float32 [pairs, 1]
+  scores: 'scores', // float32 [rows, 1]: log-probability of each text
+} as const;
+
+/** Outputs of a pass besides the loss: which of them there are depends on the loss. */
+export const PASS_OUTPUTS = ['logProbs', 'margins', 'scores'] as const satisfies readonly (keyof typeof OUTPUT)[];
+export type PassOutput = (typeof PASS_OUTPUTS)[number];
 
 export interface DpoLoss {
   readonly kind: 'dpo';
@@ -34,7 +46,11 @@ export interface DpoLoss {
   /** nllWeight / nllDivisor: the factor of -log p(chosen). */
   readonly nllFactor: number;
 }
-export type LossSpec = { readonly kind: 'sft' } | DpoLoss;
+export interface KtoLoss {
+  readonly kind: 'kto';
+  readonly beta: number;
+}
+export type LossSpec = { readonly kind: 'sft' } | DpoLoss | KtoLoss;
 
 /** The parameters a loss is computed with: `model.norm.weight` and the output embedding, as values of one graph. */
 export type HeadValues = Pick<LlamaValues, 'graph' | 'config' | 'weight' | 'head'>;
@@ -100,19 +116,48 @@ function dpoLoss(graph: Graph, logProbs: Value, spec: DpoLoss): Value {
   return sum(graph, multiply(graph, perPair, pairWeights));
 }
 
-/** Names of the outputs that `lossOutputs` declares, the loss first. */
+/**
+ * Kahneman-Tversky optimisation (https://arxiv.org/abs/2402.01306, equation 7): the sum over texts of
+ * w [1 - s(sign beta (log p - reference - divergence))]. No gradient goes through the divergence.
+ */
+function ktoLoss(graph: Graph, logProbs: Value, spec: KtoLoss): Value {
+  const weights = graph.input(INPUT.weights, ['rows', 'picked']);
+  const reference = graph.input(INPUT.reference, ['rows', 1]);
+  const divergence = graph.input(INPUT.divergence, [1, 1]);
+  const signs = graph.input(INPUT.signs, ['rows', 1]);
+  const rowWeights = graph.input(INPUT.rowWeights, ['rows', 1]);
+  const scores = gemm(graph, weights, logProbs);
+  graph.output(OUTPUT.scores, scores);
+  const ratio = subtract(graph, subtract(graph, scores, reference), divergence);
+  const margin = scale(graph, multiply(graph, ratio, signs), -spec.beta);
+  return sum(graph, multiply(graph, sigmoid(graph, margin), rowWeights));
+}
+
+/** Names of the graph outputs that `lossOutputs` declares, the loss first. */
 export function lossOutputNames(spec: LossSpec): readonly string[] {
-  return spec.kind === 'dpo' ? [OUTPUT.loss, OUTPUT.margins] : [OUTPUT.loss];
+  const others: Record<LossSpec['kind'], readonly PassOutput[]> = { sft: [], dpo: ['margins'], kto: ['scores'] };
+  return [OUTPUT.loss, ...others[spec.kind].map((name) => OUTPUT[name])];
+}
+
+function methodLoss(graph: Graph, logProbs: Value, spec: LossSpec): Value {
+  switch (spec.kind) {
+    case 'sft':
+      return sftLoss(graph, logProbs);
+    case 'dpo':
+      return dpoLoss(graph, logProbs, spec);
+    case 'kto':
+      return ktoLoss(graph, logProbs, spec);
+  }
 }
 
 /**
  * The loss of a pass from `states: [tokens, hidden]` after the last layer, before the final norm: declares the loss's
- * inputs (`picks` and on) and the outputs of `lossOutputNames`, and gives the loss, a scalar to differentiate.
+ * inputs (`picks` and on), the outputs of `lossOutputNames`, and gives the loss, a scalar to differentiate.
  */
 export function lossOutputs(head: HeadValues, states: Value, spec: LossSpec, options: HeadOptions): Value {
   const { graph } = head;
   const logProbs = pickedLogProbs(head, states, options);
-  const loss = spec.kind === 'sft' ? sftLoss(graph, logProbs) : dpoLoss(graph, logProbs, spec);
+  const loss = methodLoss(graph, logProbs, spec);
   graph.output(OUTPUT.loss, loss);
   return loss;
 }

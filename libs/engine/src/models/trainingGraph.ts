@@ -1,8 +1,8 @@
 /** The graphs of training and scoring: the whole model in one, its losses by `losses.ts`. */
 import { gradients } from '../graph/autodiff.ts';
 import { Graph, type Value } from '../graph/graph.ts';
-import type { ModelConfig, QuantizedMap } from '../types.ts';
-import { type AdapterShape, llamaStates, LlamaValues } from './llama.ts';
+import type { ModelConfig } from '../types.ts';
+import { type AdapterShape, llamaStates, LlamaValues, loraAName, loraBName, weightShapes } from './llama.ts';
 import { INPUT, lossOutputs, type LossSpec, OUTPUT, pickedLogProbs } from './losses.ts';
 
 export const gradientName = (parameter: string): string => `grad:${parameter}`;
@@ -12,8 +12,6 @@ export interface TrainingGraphSpec {
   /** Size of the rotary tables: no position may reach it. */
   readonly positions: number;
   readonly adapter?: AdapterShape;
-  /** Matrices fed in 4 bits. */
-  readonly quantized?: QuantizedMap;
   readonly loss: LossSpec;
   /** Parts in which logits are made, see `logitChunks`; the number of picks must be a multiple (default 1). */
   readonly chunks?: number;
@@ -33,7 +31,7 @@ function sequenceStates(model: LlamaValues): Value {
 /** log-probability of each picked label: output `log_probs: [picked, 1]`. */
 export function scoringGraph(spec: Omit<TrainingGraphSpec, 'loss' | 'forwardOnly'>): Graph {
   const graph = new Graph();
-  const model = new LlamaValues(graph, spec.config, spec.positions, spec.adapter, spec.quantized);
+  const model = new LlamaValues(graph, spec.config, spec.positions, spec.adapter);
   const states = sequenceStates(model);
   graph.output(OUTPUT.logProbs, pickedLogProbs(model, states, { chunks: spec.chunks ?? 1, differentiable: false }));
   return graph;
@@ -45,10 +43,17 @@ export interface TrainingGraph {
   readonly parameters: readonly string[];
 }
 
+/** Names of what is trained: adapters (A, then B, of each module) if there are any, else every weight. */
+export function trainedParameters(config: ModelConfig, adapter?: AdapterShape): string[] {
+  return adapter === undefined
+    ? [...weightShapes(config).keys()]
+    : [...adapter.modules].flatMap((module) => [loraAName(module), loraBName(module)]);
+}
+
 /** Loss and, unless `forwardOnly`, the gradient of every trained parameter (adapters if there are any, else all). */
 export function trainingGraph(spec: TrainingGraphSpec): TrainingGraph {
   const graph = new Graph();
-  const model = new LlamaValues(graph, spec.config, spec.positions, spec.adapter, spec.quantized);
+  const model = new LlamaValues(graph, spec.config, spec.positions, spec.adapter);
   const states = sequenceStates(model);
   const loss = lossOutputs(model, states, spec.loss, {
     chunks: spec.chunks ?? 1,

@@ -4,6 +4,7 @@
  * seed gives the same token on every machine that gives the same logits.
  */
 import type { Random } from '../random.ts';
+import { hasToken, type TokenSet } from './constraint/vocabulary.ts';
 
 export interface SamplingSettings {
   /** 0 takes the likeliest token. */
@@ -77,6 +78,10 @@ function penalised(logits: Float32Array, seen: Iterable<number>, penalty: number
   return out;
 }
 
+function only(logits: Float32Array, allowed: TokenSet): Float32Array {
+  return logits.map((x, token) => (hasToken(allowed, token) ? x : -Infinity));
+}
+
 function argmax(logits: Float32Array): number {
   let best = 0;
   for (let i = 1; i < logits.length; i++) if (logits[i]! > logits[best]!) best = i;
@@ -109,9 +114,16 @@ function cutToNucleus(weights: Float64Array, topP: number): void {
 /**
  * The distribution a token is drawn from. `logits: [vocab]`.
  * @param seen prompt and generated tokens, for the repetition penalty
+ * @param allowed the only tokens that may be drawn, at least one; the cuts are made among them
  */
-export function distribution(logits: Float32Array, seen: Iterable<number>, settings: SamplingSettings): Distribution {
-  const scores = penalised(logits, seen, settings.repetitionPenalty);
+export function distribution(
+  logits: Float32Array,
+  seen: Iterable<number>,
+  settings: SamplingSettings,
+  allowed?: TokenSet,
+): Distribution {
+  const possible = allowed === undefined ? logits : only(logits, allowed);
+  const scores = penalised(possible, seen, settings.repetitionPenalty);
   const best = argmax(scores);
   const weights = new Float64Array(scores.length);
   weights[best] = 1;

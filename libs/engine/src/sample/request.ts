@@ -1,6 +1,7 @@
 import { EngineError } from '../errors.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { TokenIds } from '../types.ts';
+import type { Constraint, Constraints, ResponseFormat } from './constraint/constraint.ts';
 import type { SamplingSettings } from './logits.ts';
 
 const MAX_STOP_STRINGS = 16;
@@ -29,6 +30,11 @@ export interface GenerateRequest extends Partial<SamplingSettings> {
   readonly stopTokenIds?: readonly number[];
   /** End the answer before the first of these texts. At most 16. */
   readonly stop?: readonly string[];
+  /**
+   * Only tokens that keep the answer in this format are drawn, and none that would end it early. An answer that is whole
+   * ends by itself with `stop`; one that `maxTokens`, the context or a stop string cuts off is only the beginning of one.
+   */
+  readonly responseFormat?: ResponseFormat;
   /** Go on after `eosTokenIds` (default false). */
   readonly ignoreEos?: boolean;
   /** Also give this many likeliest alternatives at each token, at most 20. */
@@ -61,6 +67,7 @@ export interface CheckedRequest {
   readonly stopTokens: ReadonlySet<number>;
   readonly stop: readonly string[];
   readonly tokenizer?: Tokenizer;
+  readonly constraint?: Constraint;
 }
 
 export interface RequestLimits {
@@ -68,6 +75,8 @@ export interface RequestLimits {
   readonly maxContext: number;
   readonly eosTokenIds: readonly number[];
   readonly tokenizer?: Tokenizer;
+  /** There whenever `tokenizer` is. */
+  readonly constraints?: Constraints;
 }
 
 function bad(field: string, rule: string, found: unknown): EngineError {
@@ -110,7 +119,10 @@ function readSettings(request: GenerateRequest, vocabSize: number): SamplingSett
   };
 }
 
-/** @throws EngineError `engine.sample.bad_request` with the field, `engine.sample.prompt_too_long` */
+/**
+ * @throws EngineError `engine.sample.bad_request` with the field, `engine.sample.prompt_too_long`,
+ * `engine.sample.unsupported_schema` and `engine.sample.unsupported_pattern` for a `responseFormat`
+ */
 export function checkRequest(request: GenerateRequest, limits: RequestLimits): CheckedRequest {
   const prompt = readPrompt(request, limits);
   const stop = request.stop ?? [];
@@ -123,12 +135,18 @@ export function checkRequest(request: GenerateRequest, limits: RequestLimits): C
   inRange('topLogprobs', request.topLogprobs ?? 0, 0, MAX_TOP_LOGPROBS, true);
   const wanted = inRange('maxTokens', request.maxTokens, 1, Infinity, true);
   const eos = request.ignoreEos ? [] : limits.eosTokenIds;
+  const stopTokens = new Set([...eos, ...(request.stopTokenIds ?? [])]);
+  const format = request.responseFormat;
+  if (format !== undefined && limits.constraints === undefined) {
+    throw bad('responseFormat', 'absent, since the sampler has no tokenizer', format.type);
+  }
   return {
     prompt,
     maxTokens: Math.min(wanted, limits.maxContext - prompt.length),
     settings: readSettings(request, limits.vocabSize),
-    stopTokens: new Set([...eos, ...(request.stopTokenIds ?? [])]),
+    stopTokens,
     stop,
     ...(limits.tokenizer && { tokenizer: limits.tokenizer }),
+    ...(format && limits.constraints && { constraint: limits.constraints.create(format, stopTokens) }),
   };
 }

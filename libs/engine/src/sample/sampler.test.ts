@@ -5,9 +5,11 @@ import { readPeftFolder } from '../adapters/peft.ts';
 import { initLora, mergeLora } from '../adapters/lora.ts';
 import { createScorer } from '../train/scorer.ts';
 import { loadTokenizerFolder } from '../tokenizer/tokenizer.ts';
+import { initWeights } from '../models/initWeights.ts';
 import { LORA_TARGETS, type LoraWeights } from '../types.ts';
 import { loadModelFolder } from '../weights/loadModel.ts';
 import { readSafetensors } from '../weights/safetensors.ts';
+import type { ResponseFormat } from './constraint/constraint.ts';
 import type { GenerateRequest } from './request.ts';
 import { createSampler, type Sampler } from './sampler.ts';
 
@@ -331,5 +333,80 @@ describe('text', () => {
     expect(answer).toMatchObject({ text: whole.slice(0, whole.indexOf(stop)), finishReason: 'stop' });
     expect(pieces.join('')).toBe(answer.text);
     expect(answer.tokens.length).toBeLessThan(24);
+  });
+});
+
+describe('response formats', () => {
+  const wide = {
+    ...model.config,
+    vocabSize: tokenizer.vocabSize,
+  };
+  // Random weights over the tokenizer's whole vocabulary: nothing but the format makes the answers JSON.
+  const babbler = { config: wide, weights: initWeights(wide, 3) };
+  const prompt = [5, 17, 42, 8];
+  const schemas = [
+    { type: 'object', properties: { a: { type: 'integer' }, b: { enum: ['x', 'y'] } }, required: ['a', 'b'] },
+    { type: 'array', items: { type: 'boolean' }, minItems: 2, maxItems: 4 },
+    { type: 'string', maxLength: 6 },
+  ];
+  const formats = schemas.map((schema) => ({ type: 'json_schema', schema }) as const);
+
+  it('gives each request of a batch an answer in its own format, the same bits as alone', async () => {
+    const writer = createSampler({ model: babbler, tokenizer, maxBatch: 4 });
+    const requests = [0, 1, 2, 3, 4, 5, 6].map((seed) => {
+      const format = formats[seed % 4];
+      return { prompt, maxTokens: 120, seed, ...(format && { responseFormat: format }) };
+    });
+    const answers = await Promise.all(requests.map((request) => writer.generate(request)));
+    for (const [i, answer] of answers.entries()) {
+      expect(await writer.generate(requests[i]!)).toEqual(answer);
+      if (requests[i]!.responseFormat === undefined || answer.finishReason === 'length') continue;
+      const value: unknown = JSON.parse(answer.text!);
+      expect([
+        typeof value === 'object' && value !== null && 'a' in value,
+        Array.isArray(value),
+        typeof value === 'string',
+      ]).toEqual([0, 1, 2].map((kind) => kind === i % 4));
+    }
+    expect(answers.filter(({ finishReason }) => finishReason === 'stop').length).toBeGreaterThan(3);
+    await writer.close();
+  });
+
+  it("keeps to the format greedily and with cuts, and reports the model's own log-probabilities", async () => {
+    const writer = createSampler({ model: babbler, tokenizer });
+    const scorer = await createScorer({ model: babbler });
+    for (const settings of [
+      { temperature: 0 },
+      { topK: 1, seed: 1 },
+      { topP: 0.1, minP: 0.5, repetitionPenalty: 1.5, seed: 2 },
+    ]) {
+      const answer = await writer.generate({ prompt, maxTokens: 60, ...settings, responseFormat: formats[1]! });
+      expect(answer.finishReason).toBe('stop');
+      expect(JSON.parse(answer.text!)).toEqual(expect.arrayContaining([expect.any(Boolean)]));
+      const [scores] = await scorer.logProbs([{ ids: [...prompt, ...answer.tokens], from: prompt.length }]);
+      expect(relativeError(answer.logprobs, scores!)).toBeLessThan(1e-4);
+    }
+    await scorer.close();
+    await writer.close();
+  });
+
+  it('refuses what it cannot honour, and vocabularies without the characters', async () => {
+    const writer = createSampler({ model, tokenizer });
+    const ask = (responseFormat: ResponseFormat) => writer.generate({ prompt, maxTokens: 5, responseFormat });
+    await expect(ask({ type: 'json_schema', schema: { not: {} } })).rejects.toMatchObject({
+      code: 'engine.sample.unsupported_schema',
+      message: expect.stringContaining('#/not'),
+    });
+    await expect(ask({ type: 'text' } as unknown as ResponseFormat)).rejects.toThrow(/responseFormat.type/);
+    // The tiny model's 97 tokens have no such character.
+    await expect(ask({ type: 'regex', pattern: '\u{1f642}' })).rejects.toMatchObject({
+      code: 'engine.sample.unspeakable',
+    });
+    await writer.close();
+    const bare = createSampler({ model });
+    await expect(bare.generate({ prompt, maxTokens: 1, responseFormat: { type: 'json_object' } })).rejects.toThrow(
+      /^responseFormat /,
+    );
+    await bare.close();
   });
 });

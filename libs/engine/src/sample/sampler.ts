@@ -3,6 +3,7 @@ import { checkLora } from '../adapters/lora.ts';
 import { EngineError } from '../errors.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { BaseModel, LoraWeights } from '../types.ts';
+import { Constraints } from './constraint/constraint.ts';
 import { Decoder } from './decoder.ts';
 import { KvCache } from './kvCache.ts';
 import { checkRequest, type Generation, type GenerateRequest } from './request.ts';
@@ -24,7 +25,7 @@ const MAX_SEED = 2 ** 47;
 
 export interface SamplerOptions {
   readonly model: BaseModel;
-  /** Needed for prompts as text, `text` in results and stop strings. */
+  /** Needed for prompts as text, `text` in results, stop strings and response formats. */
   readonly tokenizer?: Tokenizer;
   /** Tokens that end every answer, besides those a request names. Default: the tokenizer's `eos_token`. */
   readonly eosTokenIds?: readonly number[];
@@ -53,7 +54,7 @@ export interface Sampler {
   /**
    * Continues a prompt. Concurrent calls are decoded together.
    * @throws EngineError `engine.sample.bad_request` (field named), `engine.sample.unknown_adapter`,
-   * `engine.sample.prompt_too_long`, `engine.sample.queue_full`, `engine.sample.closed`; the signal's reason when aborted
+   * `engine.sample.prompt_too_long`, `engine.sample.unsupported_schema`, `engine.sample.queue_full`, `engine.sample.closed`; the signal's reason when aborted
    */
   generate(request: GenerateRequest): Promise<Generation>;
   /** `count` samples of one prompt, which is read once. Sample i is what `generate` gives with seed + i. */
@@ -76,6 +77,7 @@ class BatchingSampler implements Sampler {
   readonly #maxBatch: number;
   readonly #maxContext: number;
   readonly #eos: readonly number[];
+  readonly #constraints: Constraints | undefined;
   #queue: Sequence[] = [];
   /** By cache row. */
   readonly #active: Sequence[] = [];
@@ -89,6 +91,7 @@ class BatchingSampler implements Sampler {
     this.#maxContext = Math.min(options.maxContext ?? DEFAULT_MAX_CONTEXT, config.maxPositions);
     const eos = options.tokenizer?.eosTokenId;
     this.#eos = options.eosTokenIds ?? (eos === undefined ? [] : [eos]);
+    this.#constraints = options.tokenizer && new Constraints(options.tokenizer, config.vocabSize);
     this.#cache = new KvCache(config);
     this.#decoder = new Decoder({
       model: options.model,
@@ -151,6 +154,7 @@ class BatchingSampler implements Sampler {
       maxContext: this.#maxContext,
       eosTokenIds: this.#eos,
       ...(this.#options.tokenizer && { tokenizer: this.#options.tokenizer }),
+      ...(this.#constraints && { constraints: this.#constraints }),
     });
     const sequence = new Sequence(request, checked, adapter, seed);
     this.#queue.push(sequence);

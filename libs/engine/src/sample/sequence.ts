@@ -64,8 +64,8 @@ export class Sequence {
   }
 
   #accept(logits: Float32Array): void {
-    const { settings, stopTokens, maxTokens } = this.#checked;
-    const token = draw(distribution(logits, this.#seen(), settings), this.#random);
+    const { settings, stopTokens, maxTokens, constraint } = this.#checked;
+    const token = draw(distribution(logits, this.#seen(), settings, constraint?.allowed()), this.#random);
     const logprob = tokenLogprob(logits, token);
     this.#tokens.push(token);
     this.#logprobs.push(logprob);
@@ -73,7 +73,8 @@ export class Sequence {
     if (alternatives > 0) this.#alternatives.push(topLogprobs(logits, alternatives));
     const ended = stopTokens.has(token);
     let text = ended ? '' : (this.#text?.push(token) ?? '');
-    const stopped = ended || this.#text?.stopped === true;
+    if (!ended) constraint?.accept(token);
+    const stopped = ended || this.#text?.stopped === true || constraint?.ended === true;
     const last = stopped || this.#tokens.length >= maxTokens;
     if (last) text += this.#text?.end() ?? '';
     this.#request.onToken?.({ token, text, logprob });

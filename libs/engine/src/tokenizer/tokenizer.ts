@@ -4,6 +4,7 @@ import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { EngineError } from '../errors.ts';
 import { isJsonObject, type JsonObject } from '../json.ts';
 import type { TokenIds } from '../types.ts';
+import { tokenSpelling } from './tokenBytes.ts';
 
 /** Text to token ids and back, as `tokenizer.json` says. */
 export interface Tokenizer {
@@ -22,6 +23,11 @@ export interface Tokenizer {
   decode(ids: TokenIds, options?: { readonly keepSpecialTokens?: boolean }): string;
   /** The id of a token by its text in the vocabulary. */
   tokenId(token: string): number | undefined;
+  /**
+   * The bytes that a token adds to a text; undefined for ids without text: unknown, special or added ones.
+   * @throws EngineError `engine.tokenizer.unsupported` when tokens of this kind of vocabulary have no bytes of their own
+   */
+  tokenBytes(id: number): Uint8Array | undefined;
   /** The id of `eos_token`, when named. */
   readonly eosTokenId?: number;
 }
@@ -65,6 +71,9 @@ export function createTokenizer(tokenizerJson: JsonObject, config: JsonObject = 
     const why = cause instanceof Error ? cause.message : 'unknown component';
     throw new EngineError('engine.tokenizer.unsupported', `this tokenizer cannot be used: ${why}`, { cause });
   }
+  const spelling = tokenSpelling(tokenizerJson);
+  const added = tokenizer.get_added_tokens_decoder();
+  const unknown = isJsonObject(tokenizerJson['model']) ? tokenizerJson['model']['unk_token'] : undefined;
   const template = chatTemplate(config);
   const named = namedTokens(config);
   const eosTokenId = named['eos_token'] === undefined ? undefined : tokenizer.token_to_id(named['eos_token']);
@@ -80,6 +89,13 @@ export function createTokenizer(tokenizerJson: JsonObject, config: JsonObject = 
         ? ''
         : tokenizer.decode(Array.from(ids), { skip_special_tokens: !(options?.keepSpecialTokens ?? false) }),
     tokenId: (token) => tokenizer.token_to_id(token),
+    tokenBytes: (id) => {
+      if (spelling === undefined) {
+        throw new EngineError('engine.tokenizer.unsupported', 'the tokens of this tokenizer cannot be told as bytes');
+      }
+      const entry = added.has(id) ? undefined : tokenizer.id_to_token(id);
+      return entry === undefined || entry === unknown ? undefined : spelling(entry);
+    },
   };
 }
 

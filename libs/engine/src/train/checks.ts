@@ -21,14 +21,21 @@ export function checkHyper(hyper: TrainingHyper, maxPositions: number): void {
   }
 }
 
+function exampleTexts(options: TrainerOptions): TokenIds[] {
+  switch (options.task) {
+    case 'sft':
+      return [...options.data, ...(options.evaluation?.data ?? [])].map((e) => e.ids);
+    case 'dpo':
+      return [...options.data, ...(options.evaluation?.data ?? [])].flatMap((e) => [e.prompt, e.chosen, e.rejected]);
+    case 'kto':
+      return [...options.data, ...(options.evaluation?.data ?? [])].flatMap((e) => [e.prompt, e.completion]);
+  }
+}
+
 /** Ids outside the vocabulary would fail inside the graph without a name. @throws EngineError `engine.train.bad_token` */
 export function checkTokens(options: TrainerOptions): void {
   const { vocabSize } = options.model.config;
-  const arrays: TokenIds[] =
-    options.task === 'sft'
-      ? options.data.map((e) => e.ids)
-      : options.data.flatMap((e) => [e.prompt, e.chosen, e.rejected]);
-  for (const ids of arrays) {
+  for (const ids of exampleTexts(options)) {
     for (let t = 0; t < ids.length; t++) {
       const id = ids[t];
       if (id === undefined || !(id >= 0 && id < vocabSize)) {

@@ -7,7 +7,7 @@ import { engineManifest } from './manifest.ts';
 import { planEpoch, type PlannedBatch, type PlanOptions } from './plan.ts';
 import { rateAt } from './schedule.ts';
 import { encodeState, type RunCounters } from './state.ts';
-import type { Task } from './task.ts';
+import { meanMetrics, type Metrics, type Reference, type Task } from './task.ts';
 import { TrainingCancelled } from './trainingCancelled.ts';
 
 function planOptions(task: Task, hyper: TrainingHyper): PlanOptions {
@@ -24,7 +24,7 @@ interface StepSummary {
   readonly loss: number;
   readonly gradNorm: number;
   readonly learningRate: number;
-  readonly margins: readonly number[];
+  readonly metrics: readonly Metrics[];
 }
 
 /** One run. new -> run() once -> result or error; the executor is closed either way. */
@@ -37,7 +37,7 @@ export class LoopTrainer implements Trainer {
   readonly #optimizer: AdamW;
   readonly #task: Task;
   readonly #evaluationTask: Task | undefined;
-  readonly #reference: Float32Array;
+  readonly #references: readonly Reference[];
   readonly #print: string;
   readonly #epochSteps: readonly number[];
   readonly #counters: RunCounters;
@@ -52,7 +52,7 @@ export class LoopTrainer implements Trainer {
     this.#optimizer = parts.optimizer;
     this.#task = parts.task;
     this.#evaluationTask = parts.evaluationTask;
-    this.#reference = parts.reference;
+    this.#references = parts.references;
     this.#print = parts.print;
     this.#counters = parts.counters;
     const { hyper } = parts.options;
@@ -79,7 +79,7 @@ export class LoopTrainer implements Trainer {
       tokens: this.#tokens,
       seconds: (performance.now() - began) / 1000,
       peakRssBytes: process.resourceUsage().maxRSS * 1024,
-      manifest: engineManifest(this.#options.threads ?? 1, this.#executor.reason),
+      manifest: engineManifest(this.#options.threads ?? 1, this.#executor.choice),
     };
   }
 
@@ -115,7 +115,8 @@ export class LoopTrainer implements Trainer {
   async #save(): Promise<void> {
     const { checkpoint } = this.#options;
     if (checkpoint === undefined) return;
-    const bytes = encodeState(this.#print, this.#optimizer, this.#counters, this.#reference);
+    const references = this.#references.map((r) => r.values);
+    const bytes = encodeState(this.#print, this.#optimizer, this.#counters, references);
     await checkpoint.save(bytes, this.#counters.step);
   }
 
@@ -135,18 +136,18 @@ export class LoopTrainer implements Trainer {
     const gradients = this.#executor.gradients;
     let kept: Float32Array[] | undefined;
     let loss = 0;
-    const margins: number[] = [];
+    const metrics: Metrics[] = [];
     for (const [i, batch] of passes.entries()) {
-      const { feeds, tokens } = this.#task.pass(batch, divisor, this.#executor.chunks);
+      const { feeds, tokens, measure } = await this.#task.pass(batch, divisor, this.#executor);
       const result = await this.#executor.gradientPass(feeds);
       loss += result.loss;
-      margins.push(...(result.margins ?? []));
+      if (measure !== undefined) metrics.push(measure(result));
       this.#tokens += tokens;
       if (passes.length === 1) break;
       if (i === 0) kept = gradients.map((g) => g.slice());
       else addInto(kept ?? [], gradients);
     }
-    return { loss, margins, ...this.#update(kept ?? gradients, loss) };
+    return { loss, metrics, ...this.#update(kept ?? gradients, loss) };
   }
 
   #update(gradients: readonly Float32Array[], loss: number): { gradNorm: number; learningRate: number } {
@@ -181,14 +182,13 @@ export class LoopTrainer implements Trainer {
     const divisor = task.shares.reduce((a, b) => a + b, 0);
     let loss = 0;
     for (const batch of planEpoch({ ...planOptions(task, this.#options.hyper), seed: 0 }, 0)) {
-      loss += (await this.#executor.lossPass(task.pass(batch, divisor, this.#executor.chunks).feeds)).loss;
+      const { feeds } = await task.pass(batch, divisor, this.#executor);
+      loss += (await this.#executor.lossPass(feeds)).loss;
     }
     return loss;
   }
 
   #report(summary: StepSummary, epoch: number, began: number, evalLoss: number | undefined): void {
-    const { margins } = summary;
-    const share = (f: (m: number) => number): number => margins.reduce((n, m) => n + f(m), 0) / margins.length;
     this.#options.onProgress?.({
       step: this.#counters.step,
       totalSteps: this.totalSteps,
@@ -197,7 +197,7 @@ export class LoopTrainer implements Trainer {
       learningRate: summary.learningRate,
       gradNorm: summary.gradNorm,
       tokensPerSecond: this.#tokens / Math.max(1e-3, (performance.now() - began) / 1000),
-      ...(margins.length > 0 ? { rewardMargin: share((m) => m), accuracy: share((m) => (m > 0 ? 1 : 0)) } : {}),
+      ...meanMetrics(summary.metrics),
       ...(evalLoss === undefined ? {} : { evalLoss }),
     });
   }
@@ -218,7 +218,7 @@ export interface TrainerParts {
   readonly optimizer: AdamW;
   readonly task: Task;
   readonly evaluationTask: Task | undefined;
-  readonly reference: Float32Array;
+  readonly references: readonly Reference[];
   readonly print: string;
   readonly counters: RunCounters;
 }

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { arch, cpus } from 'node:os';
 import { env } from 'onnxruntime-node';
 import type { EngineManifest } from '../types.ts';
+import type { ExecutorChoice } from './executor.ts';
 
 /** Instruction sets that choose another matrix kernel, and so another rounding. */
 const KERNEL_FLAGS = /^(avx|amx|fma|f16c|asimd|sve|i8mm|bf16|neon)/;
@@ -16,10 +17,11 @@ function cpuFlags(): string[] {
   }
 }
 
-export function engineManifest(threads: number, executorReason: string): EngineManifest {
+export function engineManifest(threads: number, choice: ExecutorChoice): EngineManifest {
   return {
-    executor: 'whole-graph',
-    executorReason,
+    executor: choice.kind,
+    ...(choice.activations === undefined ? {} : { activations: choice.activations }),
+    executorReason: choice.reason,
     ortVersion: env.versions.node ?? 'unknown',
     threads,
     cpu: { model: cpus()[0]?.model ?? 'unknown', arch: arch(), flags: cpuFlags() },

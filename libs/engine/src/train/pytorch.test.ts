@@ -10,7 +10,8 @@ import { loadModelFolder } from '../weights/loadModel.ts';
 import { readSafetensors } from '../weights/safetensors.ts';
 import { AdamW, clipFactor, globalNorm } from './adamw.ts';
 import { assemble, type Batch, pickWeights, type Row } from './batch.ts';
-import { createExecutor, type Executor } from './executor.ts';
+import { createExecutor } from './createExecutor.ts';
+import type { Executor } from './executor.ts';
 import { rateAt } from './schedule.ts';
 import { createScorer } from './scorer.ts';
 
@@ -89,7 +90,13 @@ describe.each(['tiny-tied', 'tiny-untied', 'tiny-llama3rope', 'tiny-mistral', 't
   },
 );
 
-describe('gradients and steps on tiny-tied', () => {
+const ways = {
+  'whole graph': {},
+  'layer-wise, recomputing': { executor: 'layer-wise', activations: 'recompute' },
+  'layer-wise, saving': { executor: 'layer-wise', activations: 'save' },
+} as const;
+
+describe.each(Object.entries(ways))('gradients and steps on tiny-tied, %s', (_name, way) => {
   let model: BaseModel;
   let lora: LoraWeights;
   let inputs: PaddedBatch;
@@ -107,6 +114,7 @@ describe('gradients and steps on tiny-tied', () => {
       rowLength: 64,
       passTokens,
       threads: 1,
+      ...way,
       ...(adapter === undefined ? {} : { lora: adapter }),
     });
 

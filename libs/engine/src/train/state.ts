@@ -23,11 +23,6 @@ interface Header extends RunCounters {
   readonly referenceLength: number;
 }
 
-export interface SavedState {
-  readonly counters: RunCounters;
-  readonly reference: Float32Array;
-}
-
 /** SHA-256 over what a state may only be resumed with. */
 export function fingerprint(settings: unknown, arrays: Iterable<TokenIds | Float32Array>): string {
   const hash = createHash('sha256').update(JSON.stringify(settings));
@@ -50,26 +45,34 @@ export function encodeState(
   print: string,
   optimizer: AdamW,
   counters: RunCounters,
-  reference: Float32Array,
+  references: readonly Float32Array[],
 ): Uint8Array {
-  const arrays = arraysOf(optimizer);
+  const arrays = [...arraysOf(optimizer), ...references];
   const header: Header = {
     fingerprint: print,
     lengths: optimizer.parameters.map((p) => p.data.length),
-    referenceLength: reference.length,
+    referenceLength: references.reduce((n, r) => n + r.length, 0),
     ...counters,
   };
   const json = Buffer.from(JSON.stringify(header));
   const length = Buffer.alloc(4);
   length.writeUInt32LE(json.length);
-  const bodies = [...arrays, reference].map((a) => new Uint8Array(a.buffer, a.byteOffset, a.byteLength));
+  const bodies = arrays.map((a) => new Uint8Array(a.buffer, a.byteOffset, a.byteLength));
   return Buffer.concat([MAGIC, length, json, ...bodies]);
 }
 
 const bad = (why: string): EngineError => new EngineError('engine.train.bad_state', `cannot resume: ${why}`);
 
-/** Reads a state into the optimiser. @throws EngineError `engine.train.bad_state`, leaving the optimiser untouched. */
-export function restoreState(bytes: Uint8Array, print: string, optimizer: AdamW): SavedState {
+/**
+ * Reads a state into the optimiser and the references, and gives its counters.
+ * @throws EngineError `engine.train.bad_state`, leaving them untouched
+ */
+export function restoreState(
+  bytes: Uint8Array,
+  print: string,
+  optimizer: AdamW,
+  references: readonly Float32Array[],
+): RunCounters {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const start = MAGIC.length + 4;
   if (buffer.length < start || !buffer.subarray(0, MAGIC.length).equals(MAGIC)) throw bad('not a training state');
@@ -78,19 +81,15 @@ export function restoreState(bytes: Uint8Array, print: string, optimizer: AdamW)
   const header = JSON.parse(buffer.toString('utf8', start, headerEnd)) as Header;
   if (header.fingerprint !== print)
     throw bad('the state belongs to another model, other data or other hyper-parameters');
-  const arrays = arraysOf(optimizer);
-  const reference = new Float32Array(header.referenceLength);
-  const expected = [...arrays, reference].reduce((n, a) => n + a.byteLength, headerEnd);
+  const arrays = [...arraysOf(optimizer), ...references];
+  const expected = arrays.reduce((n, a) => n + a.byteLength, headerEnd);
   if (buffer.length !== expected) throw bad(`${buffer.length} bytes instead of ${expected}`);
   let offset = headerEnd;
-  for (const array of [...arrays, reference]) {
+  for (const array of arrays) {
     new Uint8Array(array.buffer, array.byteOffset, array.byteLength).set(
       buffer.subarray(offset, offset + array.byteLength),
     );
     offset += array.byteLength;
   }
-  return {
-    counters: { step: header.step, firstLoss: header.firstLoss, lastLoss: header.lastLoss },
-    reference,
-  };
+  return { step: header.step, firstLoss: header.firstLoss, lastLoss: header.lastLoss };
 }

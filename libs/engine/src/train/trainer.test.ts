@@ -7,16 +7,18 @@ import {
   type BaseModel,
   type DpoExample,
   type DpoTrainerOptions,
+  type KtoTrainerOptions,
   LORA_TARGETS,
   type ModelConfig,
   type SftExample,
   type SftTrainerOptions,
+  type TrainerOptions,
   type TrainingHyper,
   type TrainProgress,
   type TrainResult,
 } from '../types.ts';
 import { createScorer } from './scorer.ts';
-import { pairRow } from './task.ts';
+import { pairRow } from './dpoTask.ts';
 import { createTrainer } from './trainer.ts';
 import { TrainingCancelled } from './trainingCancelled.ts';
 
@@ -77,7 +79,21 @@ const dpo = (more: Partial<DpoTrainerOptions> = {}): DpoTrainerOptions => ({
   ...more,
 });
 
-async function train(options: SftTrainerOptions | DpoTrainerOptions): Promise<TrainResult> {
+/** What was chosen and rejected in pairs, judged one by one. */
+const kto = (more: Partial<KtoTrainerOptions> = {}): KtoTrainerOptions => ({
+  model,
+  lora,
+  task: 'kto',
+  data: pairs(9).flatMap(({ prompt, chosen, rejected }, i) => [
+    { prompt, completion: chosen, desirable: true },
+    ...(i % 3 === 0 ? [] : [{ prompt, completion: rejected, desirable: false }]),
+  ]),
+  hyper: { ...hyper, kto: { beta: 0.3 } },
+  reference: 'base',
+  ...more,
+});
+
+async function train(options: TrainerOptions): Promise<TrainResult> {
   return (await createTrainer(options)).run();
 }
 
@@ -104,6 +120,20 @@ describe('learning', () => {
     expect(seen.at(-1)?.rewardMargin).toBeGreaterThan(0.5);
     expect(seen.at(-1)?.accuracy).toBe(1);
     expect(seen.length).toBe(seen.at(-1)?.totalSteps);
+  });
+
+  test('KTO raises what is wanted above what is not, and says how far it went from the reference', async () => {
+    const seen: TrainProgress[] = [];
+    await train(kto({ hyper: { ...kto().hyper, epochs: 12 }, onProgress: (p) => seen.push(p) }));
+    expect(seen[0]?.divergence).toBeCloseTo(0, 5);
+    const last = seen.slice(-5);
+    const mean = (of: (p: TrainProgress) => number | undefined): number => {
+      const values = last.map(of).filter((v) => v !== undefined);
+      return values.reduce((a, b) => a + b, 0) / values.length;
+    };
+    expect(mean((p) => p.desirableReward) - mean((p) => p.undesirableReward)).toBeGreaterThan(0.5);
+    expect(mean((p) => p.accuracy)).toBeGreaterThan(0.9);
+    expect(seen.every((p) => (p.divergence ?? -1) >= 0)).toBe(true);
   });
 
   test('the base and the given adapter stay as they were', async () => {
@@ -179,6 +209,7 @@ describe('the same bytes', () => {
   const kinds = {
     'DPO on an adapter': () => dpo(),
     'SFT on an adapter': () => sft({ lora }),
+    'KTO on an adapter': () => kto(),
     'full training, packed and accumulated': () =>
       sft({ hyper: { ...hyper, packing: true, batchSize: 1, gradientAccumulation: 2 } }),
   };
@@ -250,7 +281,7 @@ test('a run that diverges stops and says where', async () => {
 
 describe('what cannot work is refused by name', () => {
   const wrongLora = initLora({ ...config, hiddenSize: 8 }, lora.config, 1);
-  const cases: [string, SftTrainerOptions | DpoTrainerOptions, string][] = [
+  const cases: [string, TrainerOptions, string][] = [
     ['no data', sft({ data: [] }), 'engine.train.no_data'],
     ['a batch of half a text', sft({ hyper: { ...hyper, batchSize: 0.5 } }), 'engine.train.bad_hyper'],
     ['longer than the model', sft({ hyper: { ...hyper, maxLength: 49 } }), 'engine.train.too_long'],
@@ -263,6 +294,7 @@ describe('what cannot work is refused by name', () => {
     ],
     ['a pair too long', dpo({ hyper: { ...hyper, maxLength: 8 } }), 'engine.train.too_long'],
     ['an empty answer', dpo({ data: [{ prompt: [1], chosen: [], rejected: [2] }] }), 'engine.train.bad_example'],
+    ['KTO one by one', kto({ hyper: { ...hyper, batchSize: 1 } }), 'engine.train.bad_hyper'],
     ['an adapter of another model', sft({ lora: wrongLora }), 'engine.adapter.wrong_shape'],
     ['a missing weight', sft({ model: { config, weights: new Map() } }), 'engine.weights.missing'],
   ];

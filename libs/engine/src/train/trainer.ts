@@ -1,8 +1,8 @@
 /** Entry point of training: what a run needs is checked, copied, compiled and handed to the loop. */
 import { checkLora } from '../adapters/lora.ts';
-import { EngineError } from '../errors.ts';
 import type {
   DpoTrainerOptions,
+  KtoTrainerOptions,
   LoraWeights,
   TokenIds,
   Trainer,
@@ -12,11 +12,12 @@ import type {
 } from '../types.ts';
 import { AdamW } from './adamw.ts';
 import { checkHyper, checkTokens } from './checks.ts';
-import { createExecutor } from './executor.ts';
+import { createExecutor } from './createExecutor.ts';
 import { LoopTrainer } from './loop.ts';
 import { createScorer } from './scorer.ts';
 import { fingerprint, restoreState, type RunCounters } from './state.ts';
-import { checkPairs, dpoLossSpec, dpoTask, pairDifference, pairRow, sftTask, type Task } from './task.ts';
+import type { Reference, Task } from './task.ts';
+import { createTasks } from './tasks.ts';
 import { TrainingCancelled } from './trainingCancelled.ts';
 
 function copyLora(lora: LoraWeights): LoraWeights {
@@ -42,21 +43,25 @@ function longestRow(hyper: TrainingHyper, ...tasks: (Task | undefined)[]): numbe
   return longest;
 }
 
-/** log p(chosen) - log p(rejected) of each pair under the reference. */
-async function referenceDifferences(
-  options: DpoTrainerOptions,
-  data: DpoTrainerOptions['data'],
-): Promise<Float32Array> {
+/** Fills every task's reference log-probabilities, all of them scored together. */
+async function computeReferences(
+  options: DpoTrainerOptions | KtoTrainerOptions,
+  references: readonly Reference[],
+): Promise<void> {
   const scorer = await createScorer({ model: options.model, threads: options.threads ?? 1 });
   try {
     const lora = options.reference === 'base' ? undefined : options.reference;
     const scoring = options.signal === undefined ? {} : { signal: options.signal };
     const logProbs = await scorer.scoreRows(
-      data.map((example) => pairRow(example, 0)),
+      references.flatMap(({ rows }) => rows),
       lora,
       scoring,
     );
-    return Float32Array.from(data, (example, i) => pairDifference(example, logProbs[i]!));
+    let done = 0;
+    for (const reference of references) {
+      reference.fill(logProbs.slice(done, done + reference.rows.length));
+      done += reference.rows.length;
+    }
   } finally {
     await scorer.close();
   }
@@ -67,36 +72,6 @@ function* fixedArrays(options: TrainerOptions, task: Task): Generator<TokenIds |
   yield* task.tokenArrays();
   if (options.lora === undefined) return;
   for (const { data } of options.model.weights.values()) yield data;
-  for (const { codes, scales, mins } of options.model.quantized?.values() ?? []) {
-    yield new Int32Array(codes.slice().buffer);
-    yield scales;
-    if (mins !== undefined) yield mins;
-  }
-}
-
-interface Tasks {
-  readonly task: Task;
-  readonly evaluationTask: Task | undefined;
-  /** DPO: reference differences of the training pairs, then of the evaluation pairs; filled before the run. */
-  readonly reference: Float32Array;
-}
-
-function createTasks(options: TrainerOptions): Tasks {
-  if (options.data.length === 0) throw new EngineError('engine.train.no_data', 'there is nothing to train on');
-  const { hyper } = options;
-  if (options.task === 'sft') {
-    const evaluationTask = options.evaluation === undefined ? undefined : sftTask(options.evaluation.data, hyper);
-    return { task: sftTask(options.data, hyper), evaluationTask, reference: new Float32Array(0) };
-  }
-  const evaluation = options.evaluation?.data ?? [];
-  checkPairs(options.data, hyper.maxLength);
-  checkPairs(evaluation, hyper.maxLength);
-  const reference = new Float32Array(options.data.length + evaluation.length);
-  const loss = dpoLossSpec(options.data, hyper.dpo);
-  const task = dpoTask(options.data, loss, reference.subarray(0, options.data.length));
-  const evaluationTask =
-    evaluation.length === 0 ? undefined : dpoTask(evaluation, loss, reference.subarray(options.data.length));
-  return { task, evaluationTask, reference };
 }
 
 /**
@@ -109,17 +84,12 @@ export async function createTrainer(options: TrainerOptions): Promise<Trainer> {
   checkHyper(options.hyper, options.model.config.maxPositions);
   checkTokens(options);
   if (options.lora !== undefined) checkLora(options.model.config, options.lora);
-  if (options.task === 'dpo' && options.reference !== 'base') checkLora(options.model.config, options.reference);
-  if (options.lora === undefined && options.model.quantized !== undefined) {
-    throw new EngineError(
-      'engine.train.quantized_base',
-      'a model in 4 bits is frozen: give `lora` to train an adapter on it, or train the model as it was before quantizeModel',
-    );
-  }
+  if (options.task !== 'sft' && options.reference !== 'base') checkLora(options.model.config, options.reference);
   const lora = options.lora === undefined ? undefined : copyLora(options.lora);
   const { config } = options.model;
   const model = lora === undefined ? { config, weights: copyWeights(options.model.weights) } : options.model;
-  const { task, evaluationTask, reference } = createTasks(options);
+  const { task, evaluationTask } = createTasks(options);
+  const references = [task, evaluationTask].flatMap((t) => t?.reference ?? []);
   const rowLength = longestRow(options.hyper, task, evaluationTask);
   const executor = await createExecutor({
     model,
@@ -128,6 +98,8 @@ export async function createTrainer(options: TrainerOptions): Promise<Trainer> {
     passTokens: rowLength * options.hyper.batchSize,
     threads: options.threads ?? 1,
     ...(lora === undefined ? {} : { lora }),
+    ...(options.executor === undefined ? {} : { executor: options.executor }),
+    ...(options.activations === undefined ? {} : { activations: options.activations }),
   });
   try {
     const optimizer = new AdamW(executor.parameters, {
@@ -136,15 +108,20 @@ export async function createTrainer(options: TrainerOptions): Promise<Trainer> {
       weightDecay: options.hyper.weightDecay ?? 0,
     });
     const resumable = options.checkpoint !== undefined || options.resumeFrom !== undefined;
-    const settings = { task: options.task, hyper: options.hyper, config, lora: lora?.config, loss: task.loss };
+    const { kind, activations } = executor.choice;
+    const passes = kind === 'whole-graph' ? undefined : [kind, activations];
+    const settings = { task: options.task, hyper: options.hyper, config, lora: lora?.config, loss: task.loss, passes };
     const print = resumable ? fingerprint(settings, fixedArrays(options, task)) : '';
     let counters: RunCounters = { step: 0, firstLoss: Number.NaN, lastLoss: Number.NaN };
     if (options.resumeFrom !== undefined) {
-      const state = restoreState(options.resumeFrom, print, optimizer);
-      counters = state.counters;
-      reference.set(state.reference);
-    } else if (options.task === 'dpo') {
-      reference.set(await referenceDifferences(options, [...options.data, ...(options.evaluation?.data ?? [])]));
+      counters = restoreState(
+        options.resumeFrom,
+        print,
+        optimizer,
+        references.map((r) => r.values),
+      );
+    } else if (options.task !== 'sft') {
+      await computeReferences(options, references);
     }
     return new LoopTrainer({
       options,
@@ -154,7 +131,7 @@ export async function createTrainer(options: TrainerOptions): Promise<Trainer> {
       optimizer,
       task,
       evaluationTask,
-      reference,
+      references,
       print,
       counters,
     });

@@ -21,6 +21,8 @@ export interface RelayOptions {
   readonly streams: readonly string[];
   readonly log: Logger;
   readonly faults: FaultPoints;
+  /** Told the subject of each event that its stream has taken. */
+  readonly onPublished?: (subject: string) => void;
 }
 
 interface DueRow {
@@ -147,6 +149,7 @@ export class OutboxRelay {
 
   async #publish(row: DueRow): Promise<{ id: string; seq: number }> {
     const ack = await this.#options.bus.publish(row.subject, JSON.stringify(row.body), row.headers);
+    this.#options.onPublished?.(row.subject);
     return { id: row.id, seq: ack.seq };
   }
 

@@ -6,6 +6,7 @@ const SUPPORTED: ReadonlySet<string> = new Set([
   'model',
   'messages',
   'n',
+  'response_format',
   'seed',
   'stop',
   'stream',
@@ -38,7 +39,6 @@ const KNOWN: ReadonlySet<string> = new Set([
   'presence_penalty',
   'prompt_cache_retention',
   'reasoning_effort',
-  'response_format',
   'service_tier',
   'tool_choice',
   'tools',
@@ -50,7 +50,6 @@ const KNOWN: ReadonlySet<string> = new Set([
 function isNeutral(name: string, value: unknown): boolean {
   if (value === null || value === undefined) return true;
   if (name === 'frequency_penalty' || name === 'presence_penalty') return value === 0;
-  if (name === 'response_format') return typeof value === 'object' && 'type' in value && value.type === 'text';
   if (name === 'service_tier') return value === 'auto' || value === 'default';
   if (name === 'modalities') return JSON.stringify(value) === '["text"]';
   if (name === 'tool_choice') return value === 'none';
@@ -74,8 +73,23 @@ export function checkLocalRequest(request: ChatCompletionRequest): void {
       : refused('unknown_parameter', name, `Unrecognized request argument supplied: ${name.slice(0, 100)}`);
   }
   request.messages.forEach(checkMessage);
+  checkResponseFormat(request.response_format);
   if (typeof request.top_logprobs === 'number' && request.logprobs !== true) {
     throw refused('invalid_value', 'top_logprobs', 'top_logprobs needs logprobs: true.');
+  }
+}
+
+function checkResponseFormat(format: ChatCompletionRequest['response_format']): void {
+  if (!format) return;
+  if (!['text', 'json_object', 'json_schema'].includes(format.type)) {
+    throw refused(
+      'unsupported_value',
+      'response_format',
+      `response_format.type '${format.type}' is not supported with this model: use text, json_object or json_schema.`,
+    );
+  }
+  if (format.type === 'json_schema' && !format.json_schema?.schema) {
+    throw refused('invalid_value', 'response_format', 'response_format.json_schema.schema is required.');
   }
 }
 

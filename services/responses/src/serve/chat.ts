@@ -1,4 +1,5 @@
 import type { ChatCompletion, ChatCompletionChunk, ChatCompletionRequest } from '@tuneloop/contracts/responses/openai';
+import type { ResponseFormat } from '@tuneloop/engine/sample/constraint/constraint';
 import type { Generation, GenerateRequest, TokenEvent } from '@tuneloop/engine/sample/request';
 import type { Tokenizer } from '@tuneloop/engine/tokenizer/tokenizer';
 import { EngineError } from '@tuneloop/engine/errors';
@@ -35,6 +36,13 @@ function head(request: ServeRequest): Head {
   return { id: `chatcmpl-${newId()}`, created, model: request.model, system_fingerprint: request.model };
 }
 
+/** A schema is held to whether or not it says `strict`. */
+function responseFormat(body: ChatCompletionRequest): ResponseFormat | undefined {
+  const format = body.response_format;
+  if (format?.type === 'json_object') return { type: 'json_object' };
+  return format?.type === 'json_schema' ? { type: 'json_schema', schema: format.json_schema?.schema } : undefined;
+}
+
 /** One sampler request per choice; choice i has seed + i. */
 function samplerRequests(
   request: ServeRequest,
@@ -49,6 +57,7 @@ function samplerRequests(
   const prompt = promptTokens(host, messages);
   const seed = body.seed ?? undefined;
   const stop = body.stop ?? [];
+  const format = responseFormat(body);
   return Array.from({ length: body.n ?? 1 }, (_, choice) => ({
     prompt,
     maxTokens: body.max_completion_tokens ?? body.max_tokens ?? DEFAULT_MAX_TOKENS,
@@ -58,6 +67,7 @@ function samplerRequests(
     signal: request.signal,
     ...(request.checkpointId === null ? {} : { adapter: request.checkpointId }),
     ...(seed === undefined ? {} : { seed: seed + choice }),
+    ...(format ? { responseFormat: format } : {}),
     ...(body.logprobs ? { topLogprobs: body.top_logprobs ?? 0 } : {}),
     ...(onToken ? { onToken: (event) => onToken(choice, event) } : {}),
   }));

@@ -10,6 +10,7 @@ export const serveConfigSchema = z.object({
   PORT: z.coerce.number().int().min(0).max(65_535).default(0),
   TUNELOOP_SECRET: z.string().min(32, 'must be at least 32 characters; make one with: openssl rand -hex 32'),
   LOG_LEVEL: z.enum(LOG_LEVELS).default('info'),
+  TUNELOOP_EXERCISE_DIR: z.string().optional(),
   /** `nano=/models/nano,other=/models/other`: base models by name. */
   SERVE_MODELS: z.string().transform((value, ctx) => {
     const models = new Map<string, string>();

@@ -129,6 +129,10 @@ function samplingError(error: unknown, model: string): unknown {
     case 'engine.sample.bad_request':
     case 'engine.chat.template':
       return badRequest('invalid_value', error.message);
+    case 'engine.sample.unsupported_schema':
+    case 'engine.sample.unsupported_pattern':
+    case 'engine.sample.unspeakable':
+      return badRequest('invalid_json_schema', `Invalid response_format: ${error.message}.`, 'response_format');
     case 'engine.sample.queue_full':
       return new AppError({ code: 'serve.queue_full', status: 429, message: error.message, retry: true });
     case 'engine.sample.closed':

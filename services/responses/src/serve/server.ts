@@ -8,6 +8,7 @@ import { createAuthenticator } from '@tuneloop/runtime/auth/verifier';
 import { openBlobStore } from '@tuneloop/runtime/blobs/open';
 import { type Env, parseConfig } from '@tuneloop/runtime/config';
 import { AppError, describeError } from '@tuneloop/runtime/errors';
+import { openExerciseLog } from '@tuneloop/runtime/exerciseLog';
 import { createHttpApp, type HttpApp } from '@tuneloop/runtime/http/app';
 import { toAppError } from '@tuneloop/runtime/http/errorMapping';
 import { errorBody } from '@tuneloop/runtime/http/errorShape';
@@ -41,11 +42,13 @@ export async function startServe(env: Env, givenLog?: Logger): Promise<ServeServ
     metrics.gauge('serve_sequences', 'Answers being sampled or waiting, per base.', ['model'], (gauge) => {
       for (const host of hosts.values()) gauge.set({ model: host.name }, host.sequences);
     });
+    const note = openExerciseLog(config.TUNELOOP_EXERCISE_DIR);
     const app = await createHttpApp({
       service: 'serve',
       log,
       metrics,
       ready: async () => Object.fromEntries([...hosts.keys()].map((name) => [name, { ok: true }])),
+      onExercised: (operationId) => note('route', operationId),
     });
     const noDatabase = (): never => {
       throw new Error('the serve process has no database');

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { Graph, type Value } from '../graph.ts';
 import { gradientError, randomFloats, uniform } from '../gradientCheck.ts';
 import { createSession, floatOutput, floatTensor, int64Tensor } from '../session.ts';
-import { logSigmoid, swiglu } from './activation.ts';
+import { logSigmoid, logSoftmax, relu, swiglu } from './activation.ts';
 import { add, multiply, scale, subtract, sum } from './arithmetic.ts';
 import { attention, rotary } from './attention.ts';
 import { gemm } from './linear.ts';
@@ -54,6 +54,8 @@ const cases: Case[] = [
   { name: 'rmsNorm', shapes: { x: [2, 3, 8], w: [8] }, build: (g, v) => rmsNorm(g, at(v, 'x'), at(v, 'w'), 1e-5) },
   { name: 'swiglu', shapes: { a: [3, 5], b: [3, 5] }, build: (g, v) => swiglu(g, at(v, 'a'), at(v, 'b')) },
   { name: 'logSigmoid', shapes: { a: [7] }, build: (g, v) => logSigmoid(g, scale(g, at(v, 'a'), 4)) },
+  { name: 'relu', shapes: { a: [7] }, build: (g, v) => relu(g, at(v, 'a')) },
+  { name: 'logSoftmax', shapes: { a: [3, 5] }, build: (g, v) => logSoftmax(g, scale(g, at(v, 'a'), 4)) },
   {
     name: 'attention, causal',
     shapes: { q: [2, 2, 3, 4], k: [2, 2, 3, 4], v: [2, 2, 3, 4] },
