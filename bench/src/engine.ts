@@ -1,18 +1,16 @@
-import { Graph } from '@tuneloop/engine/graph/graph';
-import { gemm } from '@tuneloop/engine/graph/ops/linear';
-import { createSession, floatTensor } from '@tuneloop/engine/graph/session';
 import { initLora } from '@tuneloop/engine/adapters/lora';
 import { initWeights } from '@tuneloop/engine/models/initWeights';
 import { createTrainer } from '@tuneloop/engine/train/trainer';
 import type { LoraConfig, ModelConfig } from '@tuneloop/engine/types';
+import { gemmSeconds } from './gemm.ts';
 import { median, type Result } from './result.ts';
+import { benchTraining } from './training.ts';
 
 const THREADS = 2;
 const ROUNDS = 3;
 const STEPS = 12;
 const ROWS = 16;
 const LENGTH = 96;
-const GEMM_REPEATS = 40;
 
 /** Shape of the bundled model (models/nano). */
 const NANO: ModelConfig = {
@@ -43,29 +41,6 @@ function matrixParameters(config: ModelConfig): number {
   return config.numLayers * (attention + 3 * h * config.intermediateSize) + config.vocabSize * h;
 }
 
-/** GEMM speed of the runtime at the MLP's shape, in FLOP/s. */
-async function gemmPeak(): Promise<number> {
-  const graph = new Graph();
-  const rows = ROWS * LENGTH;
-  const x = graph.input('x', [rows, NANO.hiddenSize]);
-  const w = graph.input('w', [NANO.intermediateSize, NANO.hiddenSize]);
-  graph.output('y', gemm(graph, x, w, { transB: true }));
-  const session = await createSession(graph, { threads: THREADS });
-  const feeds = {
-    x: floatTensor(new Float32Array(rows * NANO.hiddenSize).fill(0.5), [rows, NANO.hiddenSize]),
-    w: floatTensor(new Float32Array(NANO.intermediateSize * NANO.hiddenSize).fill(0.5), [
-      NANO.intermediateSize,
-      NANO.hiddenSize,
-    ]),
-  };
-  await session.run(feeds);
-  const started = performance.now();
-  for (let i = 0; i < GEMM_REPEATS; i++) await session.run(feeds);
-  const seconds = (performance.now() - started) / 1000;
-  await session.release();
-  return (2 * rows * NANO.hiddenSize * NANO.intermediateSize * GEMM_REPEATS) / seconds;
-}
-
 async function trainingSpeed(): Promise<number> {
   const model = { config: NANO, weights: initWeights(NANO, 1) };
   const data = Array.from({ length: ROWS * STEPS }, (_, row) => ({
@@ -84,24 +59,36 @@ async function trainingSpeed(): Promise<number> {
   return result.tokens / result.seconds;
 }
 
-/** LoRA training speed at the bundled model's shape against what its matrix products alone would take. */
+/** A Python with torch, transformers and peft (bench/requirements.txt), for comparison. */
+const PYTHON = process.env.TUNELOOP_BENCH_PYTHON;
+
 export async function benchEngine(): Promise<Result[]> {
+  const results = [await benchNano()];
+  if (PYTHON === undefined) {
+    console.error('No comparison with PyTorch: set TUNELOOP_BENCH_PYTHON to a Python with bench/requirements.txt.');
+    return results;
+  }
+  return [...results, ...(await benchTraining(PYTHON))];
+}
+
+/** LoRA training speed at the bundled model's shape against what its matrix products alone would take. */
+async function benchNano(): Promise<Result> {
   const speeds: number[] = [];
   const peaks: number[] = [];
   for (let round = 0; round < ROUNDS; round++) {
-    peaks.push(await gemmPeak());
+    const { hiddenSize, intermediateSize } = NANO;
+    const seconds = await gemmSeconds(ROWS * LENGTH, intermediateSize, hiddenSize, THREADS);
+    peaks.push((2 * ROWS * LENGTH * hiddenSize * intermediateSize) / seconds);
     speeds.push(await trainingSpeed());
   }
   // Forward 2N, backward through the activations 2N: the base's weights have no gradient.
   const bound = median(peaks) / (4 * matrixParameters(NANO));
   const speed = median(speeds);
-  return [
-    {
-      name: 'engine: LoRA SFT, nano shape',
-      value: `${speed.toFixed(0)} tokens/s`,
-      reference: `GEMM bound of the same runtime, ${bound.toFixed(0)} tokens/s`,
-      ratio: speed / bound,
-      method: `${ROWS}x${LENGTH} tokens a step, r ${LORA.r} on all projections, ${THREADS} threads, medians of ${ROUNDS} interleaved rounds; bound = measured GEMM FLOP/s at the MLP's shape / 4N`,
-    },
-  ];
+  return {
+    name: 'engine: LoRA SFT, nano shape',
+    value: `${speed.toFixed(0)} tokens/s`,
+    reference: `GEMM bound of the same runtime, ${bound.toFixed(0)} tokens/s`,
+    ratio: speed / bound,
+    method: `${ROWS}x${LENGTH} tokens a step, r ${LORA.r} on all projections, ${THREADS} threads, medians of ${ROUNDS} interleaved rounds; bound = measured GEMM FLOP/s at the MLP's shape / 4N`,
+  };
 }
