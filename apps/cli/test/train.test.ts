@@ -115,6 +115,21 @@ it('refuses data that the method cannot learn from, and wrong flags, each by nam
   }
 });
 
+it('learns from single verdicts, and goes on from an adapter', async () => {
+  const verdicts = pairs.slice(0, 8).flatMap((pair) => [
+    { prompt: asked(pair), completion: `A ${pair.colour} ${pair.noun}.`, label: true },
+    { prompt: asked(pair), completion: 'No idea.', label: false },
+  ]);
+  await writeFile(at('verdicts.jsonl'), jsonl(verdicts));
+  const first = await tuneloop(train('kto', 'verdicts.jsonl', '--epochs', '1'), folder);
+  expect(first).toMatchObject({ status: 0, stdout: expect.stringMatching(/method +kto/) });
+  const more = ['train', '--base-model', 'nano', '--dataset', 'pairs.jsonl', '--adapter', 'kto', '--epochs', '1'];
+  expect(await tuneloop([...more, '--threads', '1', '--output', 'dpo'], folder)).toMatchObject({ status: 0 });
+  const [from, to] = [await readPeftFolder(at('kto')), await readPeftFolder(at('dpo'))];
+  expect(to.config).toEqual(from.config);
+  expect(to.tensors).not.toEqual(from.tensors);
+});
+
 it('only says what would happen in a dry run', async () => {
   const dry = await tuneloop(train('dry', 'pairs.jsonl', '--dry-run'), folder);
   expect(dry).toMatchObject({ status: 0, stdout: expect.stringMatching(/method +dpo/) });

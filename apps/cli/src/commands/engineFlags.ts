@@ -1,10 +1,10 @@
 import { statSync } from 'node:fs';
-import { InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError } from 'commander';
 
 /** Parsers of flags of the commands that run the engine, as in flags.ts. */
 
 /** What a shell gives for a command that was used wrongly. */
-export const USAGE_EXIT = 2;
+const USAGE_EXIT = 2;
 /** What a shell gives for a command ended by ctrl-C. */
 export const INTERRUPTED_EXIT = 130;
 
@@ -44,3 +44,23 @@ export function existingFolder(text: string): string {
 /** A flag's name as commander has it (`loraR`) with its words parted (`lora_r`). */
 export const snakeCase = (name: string, between = '_'): string =>
   name.replace(/[A-Z]/g, (letter) => `${between}${letter.toLowerCase()}`);
+
+/** What a command's action may ask about the way it was called. */
+export interface CommandLine {
+  /** Whether a flag was typed, and not defaulted. */
+  given(name: string): boolean;
+  /** Ends the process with a usage error. */
+  usage(message: string): never;
+}
+
+export function commandLine(command: Command): CommandLine {
+  return {
+    given: (name) => command.getOptionValueSource(name) === 'cli',
+    usage: (message) => command.error(`error: ${message}`),
+  };
+}
+
+/** Makes wrong flags end with a status of their own, so that scripts can tell them from work that failed. */
+export function usageExits(command: Command): void {
+  command.exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : USAGE_EXIT));
+}

@@ -2,8 +2,16 @@ import { availableParallelism } from 'node:os';
 import { Command, Option } from 'commander';
 import { METHODS } from '../engine/trainSettings.ts';
 import type { TableFlags } from '../engine/tabular/tableCommand.ts';
-import type { CommandLine, TrainFlags } from '../engine/trainCommand.ts';
-import { decimal, existingFile, existingFolder, snakeCase, USAGE_EXIT } from './engineFlags.ts';
+import type { TrainFlags } from '../engine/trainCommand.ts';
+import {
+  type CommandLine,
+  commandLine,
+  decimal,
+  existingFile,
+  existingFolder,
+  snakeCase,
+  usageExits,
+} from './engineFlags.ts';
 import { dataFolder, integer } from './flags.ts';
 
 const MAX_SEED = 2 ** 31 - 1;
@@ -27,6 +35,7 @@ Datasets are JSON Lines, one example a line:
   {"prompt": "…", "completion": "…"}
   {"prompt": "…", "chosen": "…", "rejected": "…"}                                     (dpo)
   {"input": {"messages": […]}, "preferred_output": […], "non_preferred_output": […]}  (dpo)
+  {"prompt": "…", "completion": "…", "label": true}                                   (kto)
 
 Tables are CSV with a header; model.yaml names the column to predict ("target: outcome").
 
@@ -91,12 +100,9 @@ export function trainCommand(): Command {
     .option('--resume', 'go on with the stopped run in --output, with its settings', false)
     .option('--dry-run', 'say what would happen, and end', false)
     .addHelpText('after', EXAMPLES);
-  command.exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : USAGE_EXIT));
+  usageExits(command);
   return command.action(async (flags: TrainFlags & TableFlags) => {
-    const line = {
-      given: (name: string) => command.getOptionValueSource(name) === 'cli',
-      usage: (message: string) => command.error(`error: ${message}`),
-    };
+    const line = commandLine(command);
     if (flags.config !== undefined || flags.dataset?.endsWith('.csv')) {
       checkTableFlags(flags, line);
       const { runTableTraining } = await import('../engine/tabular/tableCommand.ts');

@@ -29,6 +29,9 @@ const COLUMNS = [
   ['tokens_per_second', (p) => p.tokensPerSecond],
   ['reward_margin', (p) => p.rewardMargin],
   ['accuracy', (p) => p.accuracy],
+  ['divergence', (p) => p.divergence],
+  ['desirable_reward', (p) => p.desirableReward],
+  ['undesirable_reward', (p) => p.undesirableReward],
 ] as const satisfies readonly (readonly [string, (progress: TrainProgress) => number | undefined])[];
 const HEADER = COLUMNS.map(([name]) => name).join();
 

@@ -1,5 +1,5 @@
 /** `tuneloop train` for language models: flags to settings, the training process, the terminal. */
-import { INTERRUPTED_EXIT, snakeCase } from '../commands/engineFlags.ts';
+import { type CommandLine, INTERRUPTED_EXIT, snakeCase } from '../commands/engineFlags.ts';
 import { RunFolder } from './runFolder.ts';
 import { TrainProcess } from './trainProcess.ts';
 import { TrainReport } from './trainReport.ts';
@@ -29,13 +29,6 @@ export interface TrainFlags {
   readonly seed: number;
   readonly resume: boolean;
   readonly dryRun: boolean;
-}
-
-export interface CommandLine {
-  /** Whether a flag was typed, and not defaulted. */
-  given(name: string): boolean;
-  /** Ends the process with a usage error. */
-  usage(message: string): never;
 }
 
 const DEFAULT_R = 16;

@@ -1,7 +1,7 @@
 /** From rows to token ids, for each method. */
 import type { ChatFormat, ChatMessage } from '@tuneloop/engine/chat/chatFormat';
 import type { Tokenizer } from '@tuneloop/engine/tokenizer/tokenizer';
-import type { DpoExample, SftExample } from '@tuneloop/engine/types';
+import type { DpoExample, KtoExample, SftExample } from '@tuneloop/engine/types';
 import { DataError } from './jsonLines.ts';
 import type { Answer, Prompt, Row, RowKind } from './rows.ts';
 
@@ -30,7 +30,7 @@ interface Sized<T> {
   readonly cut?: boolean;
 }
 
-function collect<T>(rows: readonly Row[], encode: (row: Row) => Sized<T> | undefined): Encoded<T> {
+function collect<T, R extends Row>(rows: readonly R[], encode: (row: R) => Sized<T> | undefined): Encoded<T> {
   const examples: T[] = [];
   const lengths: number[] = [];
   const cut: number[] = [];
@@ -144,3 +144,25 @@ export function encodePreferences(rows: readonly Row[], writing: Writing, method
     return { example: { prompt, chosen, rejected }, length: prompt.length + chosen.length + rejected.length };
   });
 }
+
+/** Judged texts; a preference gives two. @throws DataError */
+export function encodeRated(rows: readonly Row[], writing: Writing): Encoded<KtoExample> {
+  const judged = rows.flatMap((row): RatedRow[] => {
+    if (row.kind === 'rated') return [row];
+    if (row.kind !== 'preference') throw wrongKind(row, 'kto', 'it needs {prompt, completion, label} on every line');
+    const { line, prompt } = row;
+    return [
+      { kind: 'rated', line, prompt, answer: row.chosen, desirable: true },
+      { kind: 'rated', line, prompt, answer: row.rejected, desirable: false },
+    ];
+  });
+  return collect(judged, (row) => {
+    const { prompt, answers } = encodeAnswers(row, row.prompt, [row.answer], writing);
+    const completion = answers[0]!;
+    const length = prompt.length + completion.length;
+    if (length > writing.maxLength) return undefined;
+    return { example: { prompt, completion, desirable: row.desirable }, length };
+  });
+}
+
+type RatedRow = Extract<Row, { readonly kind: 'rated' }>;

@@ -216,3 +216,10 @@ export function parseRow(value: unknown, line: number): Row {
   if ('text' in value) return { kind: 'text', line, text: read(forms.text, value).text };
   throw new LineError(`has the fields ${Object.keys(value).join(', ') || '(none)'}; known forms are ${KNOWN_FORMS}`);
 }
+
+/** Reads one line of conversations that are to be answered: {"messages": […]}. @throws LineError */
+export function parseMessages(value: unknown): readonly ChatMessage[] {
+  const { messages: given } = read(z.looseObject({ messages }), value);
+  if (given.at(-1)?.role === 'assistant') throw new LineError('the last message is an answer already: remove it');
+  return given;
+}

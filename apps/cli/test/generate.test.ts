@@ -1,0 +1,130 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { initLora } from '@tuneloop/engine/adapters/lora';
+import { readPeftFolder, writePeftFolder } from '@tuneloop/engine/adapters/peft';
+import { createRandom } from '@tuneloop/engine/random';
+import { LORA_TARGETS } from '@tuneloop/engine/types';
+import { loadModelFolder } from '@tuneloop/engine/weights/loadModel';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { type Ran, tuneloop } from './engineCommand.ts';
+
+const NANO = fileURLToPath(new URL('../../../models/nano/base', import.meta.url));
+const FACTS =
+  'Item: cat\nCategory: animals\nColour: brown\nBackground: charcoal\nLight: left\nOrientation: landscape\nSize: small';
+
+let folder: string;
+const at = (name: string): string => join(folder, name);
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'generate-'));
+  const { config } = await loadModelFolder(NANO);
+  const lora = initLora(config, { r: 4, alpha: 8, targets: LORA_TARGETS, dropout: 0 }, 1);
+  const random = createRandom(2);
+  // A fresh adapter changes nothing: this one does.
+  for (const { b } of lora.tensors.values()) b.data.forEach((_, i) => (b.data[i] = random() - 0.5));
+  await writePeftFolder(at('adapter'), lora, 'nano');
+  const chats = [FACTS, FACTS.replace('brown', 'blue')].map((content) => ({ messages: [{ role: 'user', content }] }));
+  await writeFile(at('chats.jsonl'), chats.map((chat) => JSON.stringify(chat)).join('\n'));
+  await writeFile(at('answered.jsonl'), JSON.stringify({ messages: [{ role: 'assistant', content: 'x' }] }));
+  await writeFile(
+    at('schema.json'),
+    JSON.stringify({ type: 'object', properties: { ok: { type: 'boolean' } }, required: ['ok'] }),
+  );
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+const generate = (...args: string[]): Promise<Ran> => tuneloop(['generate', '--threads', '1', ...args], folder);
+
+interface Answer {
+  readonly index: number;
+  readonly text: string;
+  readonly finish_reason: string;
+  readonly seed: number;
+}
+const answers = (ran: Ran): Answer[] => {
+  expect(ran).toMatchObject({ status: 0, stderr: '' });
+  return ran.stdout
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Answer);
+};
+
+it('answers a prompt: the same seed gives the same answer, streamed or not', async () => {
+  const args = ['--model', 'nano', '--prompt', FACTS, '--seed', '5', '--max-tokens', '48'];
+  const plain = await generate(...args);
+  expect(plain).toMatchObject({ status: 0, stdout: expect.stringMatching(/cat.*\n$/) });
+  expect(await generate(...args, '--stream')).toEqual(plain);
+  const several = answers(await generate(...args, '--n', '3', '--json'));
+  expect(several.map(({ seed }) => seed)).toEqual([5, 6, 7]);
+  expect(`${several[0]!.text}\n`).toBe(plain.stdout);
+});
+
+it('ends at a stop text, and holds to a JSON schema', async () => {
+  const [stopped] = answers(
+    await generate('--model', 'nano', '--prompt', FACTS, '--temperature', '0', '--stop', 'cat', '--json'),
+  );
+  expect(stopped).toMatchObject({ finish_reason: 'stop', text: expect.not.stringContaining('cat') });
+  const held = await generate('--model', 'nano', '--prompt', FACTS, '--json-schema', 'schema.json', '--seed', '1');
+  expect(JSON.parse(held.stdout)).toEqual({ ok: expect.any(Boolean) });
+});
+
+it('finds the base in the adapter, and merged weights answer like base and adapter', async () => {
+  const greedy = ['--chat', 'chats.jsonl', '--temperature', '0', '--max-tokens', '24'];
+  const texts = async (...args: string[]) => answers(await generate(...greedy, ...args)).map(({ text }) => text);
+  const adapted = await texts('--adapter', 'adapter');
+  expect(adapted).toHaveLength(2);
+  expect(adapted).not.toEqual(await texts('--model', 'nano'));
+  expect((await tuneloop(['merge', '--adapter', 'adapter', '--output', 'merged'], folder)).status).toBe(0);
+  expect(await texts('--model', 'merged')).toEqual(adapted);
+  const { eosTokenIds } = await loadModelFolder(at('merged'));
+  expect(eosTokenIds).toEqual([0]);
+});
+
+it('exports an adapter alone, and a merged model', async () => {
+  const exported = await tuneloop(['export', '--adapter', 'adapter', '--format', 'peft', '--output', 'alone'], folder);
+  expect(exported).toMatchObject({ status: 0 });
+  expect((await readdir(at('alone'))).toSorted()).toEqual(['adapter_config.json', 'adapter_model.safetensors']);
+  expect(await readPeftFolder(at('alone'))).toEqual(await readPeftFolder(at('adapter')));
+  const model = ['export', '--model', 'nano', '--adapter', 'adapter', '--format', 'safetensors', '--output', 'model'];
+  expect((await tuneloop(model, folder)).status).toBe(0);
+  expect((await readdir(at('model'))).toSorted()).toEqual([
+    'config.json',
+    'generation_config.json',
+    'model.safetensors',
+    'tokenizer.json',
+    'tokenizer_config.json',
+  ]);
+});
+
+it('reads a prompt from standard input and goes on with plain text', () => {
+  const bin = fileURLToPath(new URL('../src/bin.ts', import.meta.url));
+  const args = [bin, 'generate', '--model', 'nano', '--plain-text', '--temperature', '0', '--threads', '1'];
+  const ran = spawnSync(process.execPath, args, {
+    cwd: folder,
+    input: `<|user|>${FACTS}<|answer|>\n`,
+    encoding: 'utf8',
+  });
+  expect(ran).toMatchObject({ status: 0, stdout: expect.stringContaining('cat') });
+});
+
+it('refuses what it cannot answer, by name', async () => {
+  const cases: [string[], number, RegExp][] = [
+    [['generate', '--prompt', 'x'], 2, /give --model, --adapter or both/],
+    [['generate', '--model', 'nano', '--prompt', ' '], 2, /the prompt is empty/],
+    [['generate', '--model', 'nano', '--prompt', 'x', '--top-p', '2'], 2, /--top-p.*above 0 and at most 1/],
+    [['generate', '--model', 'nowhere', '--prompt', 'x'], 1, /there is no model nowhere/],
+    [
+      ['generate', '--model', 'nano', '--chat', 'answered.jsonl'],
+      1,
+      /answered\.jsonl:1: the last message is an answer/,
+    ],
+    [['merge', '--output', 'x'], 2, /--adapter/],
+    [['export', '--model', 'nano', '--format', 'peft', '--output', 'x'], 2, /is for adapters: give --adapter/],
+  ];
+  for (const [args, status, message] of cases) {
+    expect(await tuneloop(args, folder)).toMatchObject({ status, stderr: expect.stringMatching(message) });
+  }
+});
