@@ -41,7 +41,22 @@ export type RopeScaling =
       readonly lowFreqFactor: number;
       readonly highFreqFactor: number;
       readonly originalMaxPositions: number;
-    };
+    }
+  | {
+      readonly type: 'yarn';
+      readonly factor: number;
+      readonly originalMaxPositions: number;
+      readonly betaFast: number;
+      readonly betaSlow: number;
+      /** Multiplies cosines and sines. */
+      readonly attentionFactor: number;
+      /** Whether the bounds of the blend are rounded to whole dimensions. */
+      readonly truncate: boolean;
+    }
+  /** Dynamic NTK stretches only texts longer than `maxPositions`, which the engine does not take: up to there it is plain. */
+  | { readonly type: 'dynamic'; readonly factor: number }
+  /** A divisor for the frequency of each pair of dimensions, `[headDim / 2]`: what GGUF files keep of other scalings. */
+  | { readonly type: 'factors'; readonly factors: readonly number[] };
 
 /** Llama-family architecture, as `config.json` states it. */
 export interface ModelConfig {

@@ -20,3 +20,31 @@ export function bfloat16ToFloat32(bits: Uint16Array): Float32Array<ArrayBuffer> 
   for (let i = 0; i < bits.length; i++) words[i] = bits[i]! << 16;
   return new Float32Array(words.buffer);
 }
+
+const word = new Uint32Array(1);
+const single = new Float32Array(word.buffer);
+
+/** Half-precision bits of a number, rounded to nearest, ties to even; beyond 65504 it is infinity. */
+function halfBits(value: number): number {
+  single[0] = value;
+  const bits = word[0]!;
+  const sign = (bits >>> 16) & 0x8000;
+  const magnitude = bits & 0x7fffffff;
+  if (magnitude > 0x7f800000) return sign | 0x7e00;
+  // 65520 is half-way to the next power of two: from there on it rounds to infinity.
+  if (magnitude >= 0x477ff000) return sign | 0x7c00;
+  // Below 2^-14 halves are multiples of 2^-24; adding 0.5 leaves exactly those multiples in the fp32 mantissa, rounded.
+  if (magnitude < 0x38800000) {
+    single[0] = Math.abs(value) + 0.5;
+    return sign | (word[0]! - 0x3f000000);
+  }
+  const odd = (magnitude >>> 13) & 1;
+  return sign | ((magnitude - 0x38000000 + 0xfff + odd) >>> 13);
+}
+
+/** Encodes fp32 as IEEE 754 half precision, rounded to nearest, ties to even. */
+export function float32ToHalf(values: Float32Array): Uint16Array<ArrayBuffer> {
+  const out = new Uint16Array(values.length);
+  for (let i = 0; i < out.length; i++) out[i] = halfBits(values[i]!);
+  return out;
+}

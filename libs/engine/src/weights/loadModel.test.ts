@@ -88,7 +88,7 @@ describe('parseModelConfig', () => {
 
   it.each([
     ['architecture GPT2LMHeadModel', { architectures: ['GPT2LMHeadModel'] }],
-    ['rope_type yarn', { rope_scaling: { rope_type: 'yarn', factor: 4 } }],
+    ['rope_type longrope', { rope_scaling: { rope_type: 'longrope', factor: 4 } }],
     ['hidden_act gelu', { hidden_act: 'gelu' }],
     ['mlp_bias', { mlp_bias: true }],
     ['attention_bias', { attention_bias: true }],

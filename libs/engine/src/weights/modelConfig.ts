@@ -1,54 +1,11 @@
 import { EngineError } from '../errors.ts';
 import { isJsonObject, shown } from '../json.ts';
 import type { JsonObject } from '../json.ts';
-import type { ModelConfig, RopeScaling } from '../types.ts';
+import type { ModelConfig } from '../types.ts';
+import { count, positive, unsupported } from './configFields.ts';
+import { readRope, ropeToJson } from './ropeConfig.ts';
 
 const ARCHITECTURES = ['LlamaForCausalLM', 'MistralForCausalLM', 'Qwen2ForCausalLM', 'Qwen3ForCausalLM'] as const;
-
-function unsupported(what: string): EngineError {
-  return new EngineError('engine.model.unsupported', `this model cannot be loaded: ${what}`);
-}
-
-function positive(json: JsonObject, field: string, fallback?: number): number {
-  const value = json[field] ?? fallback;
-  if (typeof value !== 'number' || !(value > 0)) {
-    throw new EngineError(
-      'engine.model.bad_config',
-      `config.json: ${field} must be a positive number, found ${shown(value)}`,
-    );
-  }
-  return value;
-}
-
-function count(json: JsonObject, field: string, fallback?: number): number {
-  const value = positive(json, field, fallback);
-  if (!Number.isSafeInteger(value)) {
-    throw new EngineError('engine.model.bad_config', `config.json: ${field} must be an integer, found ${value}`);
-  }
-  return value;
-}
-
-/** RoPE settings stand in `rope_parameters` since Transformers 5, in `rope_theta` and `rope_scaling` before. */
-function readRope(json: JsonObject): { theta: number; scaling?: RopeScaling } {
-  const rope = [json['rope_parameters'], json['rope_scaling'], {}].find(isJsonObject) ?? {};
-  const theta = positive(rope, 'rope_theta', positive(json, 'rope_theta', 10_000));
-  const type = rope['rope_type'] ?? rope['type'] ?? 'default';
-  if (type === 'default') return { theta };
-  if (type === 'linear') return { theta, scaling: { type, factor: positive(rope, 'factor') } };
-  if (type === 'llama3') {
-    return {
-      theta,
-      scaling: {
-        type,
-        factor: positive(rope, 'factor'),
-        lowFreqFactor: positive(rope, 'low_freq_factor'),
-        highFreqFactor: positive(rope, 'high_freq_factor'),
-        originalMaxPositions: count(rope, 'original_max_position_embeddings'),
-      },
-    };
-  }
-  throw unsupported(`rope_type ${shown(type)} (supported: default, linear, llama3)`);
-}
 
 function readArchitecture(json: JsonObject): (typeof ARCHITECTURES)[number] {
   const listed = Array.isArray(json['architectures']) ? json['architectures'] : [];
@@ -98,7 +55,7 @@ export function parseModelConfig(value: unknown): ModelConfig {
     );
   }
   refuseUnsupported(json, architecture, maxPositions);
-  const { theta, scaling } = readRope(json);
+  const { theta, scaling } = readRope(json, maxPositions);
   return {
     hiddenSize,
     intermediateSize: count(json, 'intermediate_size'),
@@ -117,13 +74,16 @@ export function parseModelConfig(value: unknown): ModelConfig {
   };
 }
 
-/** The `config.json` that {@link parseModelConfig} and Transformers read back. Only plain Llama is written. */
+/** The `config.json` that {@link parseModelConfig} and Transformers read back: of a Llama, or of a Qwen by what tells it. */
 export function modelConfigToJson(config: ModelConfig, ids: { bos?: number; eos?: number } = {}): JsonObject {
-  if (config.attentionBias || config.qkNorm) throw unsupported('writing config.json of a Qwen model');
-  const { ropeScaling: scaling } = config;
+  const [architecture, type] = config.qkNorm
+    ? ['Qwen3ForCausalLM', 'qwen3']
+    : config.attentionBias
+      ? ['Qwen2ForCausalLM', 'qwen2']
+      : ['LlamaForCausalLM', 'llama'];
   return {
-    architectures: ['LlamaForCausalLM'],
-    model_type: 'llama',
+    architectures: [architecture],
+    model_type: type,
     hidden_act: 'silu',
     hidden_size: config.hiddenSize,
     intermediate_size: config.intermediateSize,
@@ -135,21 +95,11 @@ export function modelConfigToJson(config: ModelConfig, ids: { bos?: number; eos?
     max_position_embeddings: config.maxPositions,
     rms_norm_eps: config.rmsNormEps,
     rope_theta: config.ropeTheta,
-    rope_scaling:
-      scaling === undefined
-        ? null
-        : scaling.type === 'linear'
-          ? { rope_type: 'linear', factor: scaling.factor }
-          : {
-              rope_type: 'llama3',
-              factor: scaling.factor,
-              low_freq_factor: scaling.lowFreqFactor,
-              high_freq_factor: scaling.highFreqFactor,
-              original_max_position_embeddings: scaling.originalMaxPositions,
-            },
+    rope_scaling: config.ropeScaling === undefined ? null : ropeToJson(config.ropeScaling),
     tie_word_embeddings: config.tieWordEmbeddings,
+    // Qwen2 always has its biases, whatever this says.
     attention_bias: false,
-    mlp_bias: false,
+    ...(type === 'llama' && { mlp_bias: false }),
     bos_token_id: ids.bos ?? null,
     eos_token_id: ids.eos ?? null,
     torch_dtype: 'float32',

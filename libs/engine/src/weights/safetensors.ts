@@ -1,15 +1,13 @@
 import { open, readFile, rename, stat, writeFile } from 'node:fs/promises';
-import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { EngineError } from '../errors.ts';
 import { isJsonObject } from '../json.ts';
 import type { Tensor, WeightMap } from '../types.ts';
+import { fileSource, type ByteSource } from './byteSource.ts';
 import { bfloat16ToFloat32, halfToFloat32 } from './floats.ts';
 
 /** The bound of the format's reference implementation; a longer header is a damaged or hostile file. */
 const MAX_HEADER_BYTES = 100_000_000;
-/** One `read` call moves at most this much: libuv refuses 2 GiB and more. */
-const MAX_READ_BYTES = 1 << 30;
 /** A model split into more files than this is refused. */
 const MAX_SHARDS = 1024;
 
@@ -81,27 +79,6 @@ function parseHeader(path: string, json: string, dataStart: number, dataBytes: n
   return { metadata, entries, dataStart };
 }
 
-/** Where the bytes come from: a file, or memory. `read` fills the whole target or throws. */
-interface ByteSource {
-  name: string;
-  size: number;
-  read: (target: Uint8Array, position: number) => Promise<void>;
-}
-
-async function fromFile(file: FileHandle, path: string): Promise<ByteSource> {
-  const { size } = await file.stat();
-  const read = async (target: Uint8Array, position: number): Promise<void> => {
-    let done = 0;
-    while (done < target.byteLength) {
-      const length = Math.min(MAX_READ_BYTES, target.byteLength - done);
-      const { bytesRead } = await file.read(target, done, length, position + done);
-      if (bytesRead === 0) throw damaged(path, 'it ends too early');
-      done += bytesRead;
-    }
-  };
-  return { name: path, size, read };
-}
-
 async function readHeader(source: ByteSource): Promise<SafetensorsHeader> {
   if (source.size < 8) throw damaged(source.name, 'it is shorter than 8 bytes');
   const prefix = new Uint8Array(8);
@@ -155,7 +132,7 @@ async function readTensors(source: ByteSource, names: Iterable<string> | undefin
  */
 export async function readSafetensorsHeader(path: string): Promise<SafetensorsHeader> {
   await using file = await open(path);
-  return await readHeader(await fromFile(file, path));
+  return await readHeader(await fileSource(file, path));
 }
 
 /**
@@ -167,7 +144,7 @@ export async function readSafetensorsHeader(path: string): Promise<SafetensorsHe
  */
 export async function readSafetensors(path: string, names?: Iterable<string>): Promise<WeightMap> {
   await using file = await open(path);
-  return await readTensors(await fromFile(file, path), names);
+  return await readTensors(await fileSource(file, path), names);
 }
 
 /** {@link readSafetensors} for a file already in memory; `label` names it in errors. The tensors are copies. */
