@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import {
+  getDatasetVersionInternal,
   exampleRow,
   type ExampleRow,
   streamDatasetRows,
@@ -60,6 +61,10 @@ describe('dpo', () => {
     const { type, body, correlationId } = await freeze(system, projectId);
     expect(type).toBe('tuneloop.dataset.ready');
     expect(correlationId).toBeDefined();
+    const version = { params: { id: String(body.dataset_version_id) } };
+    const kept = await system.call(getDatasetVersionInternal, version, { projectId });
+    expect(kept.body).toMatchObject({ content_hash: body.content_hash, splits: body.splits });
+    expect((await system.call(getDatasetVersionInternal, version, { projectId: newId() })).status).toBe(404);
     const text = await lines(projectId, body.dataset_version_id);
     const all = await rows(projectId, body.dataset_version_id);
     expect(all).toHaveLength(60);

@@ -1,8 +1,9 @@
-import { datasetInsufficient, datasetReady } from '@tuneloop/contracts/datasets/events';
+import { datasetFailed, datasetInsufficient, datasetReady } from '@tuneloop/contracts/datasets/events';
 import {
   cancelRetrainingRequest,
   createRetrainingRequest,
   getRetrainingRequest,
+  getRetrainingRun,
   getSchedule,
   listRetrainingRuns,
   type RetrainingRun,
@@ -140,6 +141,16 @@ describe('one turn', () => {
     await runOf(projectId, second.id, (run) =>
       expect(run).toMatchObject({ status: 'failed', error_message: 'Training failed: out of memory' }),
     );
+    const third = await request(projectId);
+    const { id } = await runOf(projectId, third.id, () => undefined);
+    await system.publish(datasetFailed, projectId, {
+      subject: third.id,
+      data: { request_id: third.id, code: 'x', reason: 'the blob store is full' },
+    });
+    const failed = await runOf(projectId, third.id, (run) => expect(run.status).toBe('failed'));
+    expect(failed.error_message).toBe('The dataset could not be built: the blob store is full');
+    expect((await system.call(getRetrainingRun, { params: { id } }, { projectId })).body).toEqual(failed);
+    expect((await system.call(getRetrainingRun, { params: { id } }, { projectId: newId() })).status).toBe(404);
   });
 
   it('runs one at a time in a slot, high priority first', async () => {

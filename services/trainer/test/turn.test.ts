@@ -11,6 +11,8 @@ import {
   getDeployment,
   listCheckpoints,
   listDeploymentHistory,
+  getEvaluation,
+  getPromotionDecision,
   listEvaluations,
   listPromotionDecisions,
   listTrainingMetrics,
@@ -115,12 +117,20 @@ describe('one turn of the loop', () => {
     const samples = await system.call<string>(downloadEvaluationSamples, { params: { id: evaluation.id } }, as);
     expect(samples.body.trim().split('\n')).toHaveLength(110);
 
+    const byId = await system.call<Evaluation>(getEvaluation, { params: { id: evaluation.id } }, as);
+    expect(byId.body).toEqual(evaluation);
+    const stranger = { projectId: newId() };
+    expect((await system.call(getEvaluation, { params: { id: evaluation.id } }, stranger)).status).toBe(404);
+
     const { body: decisions } = await system.call<Page<PromotionDecision>>(
       listPromotionDecisions,
       { query: { job_id: job.id } },
       as,
     );
     expect(decisions.data).toHaveLength(1);
+    const one = { params: { id: decisions.data[0]!.id } };
+    expect((await system.call(getPromotionDecision, one, as)).body).toEqual(decisions.data[0]);
+    expect((await system.call(getPromotionDecision, one, stranger)).status).toBe(404);
     expect(decisions.data[0]).toMatchObject({ decision: 'promoted', decided_by: 'gate' });
     expect(decisions.data[0]!.numbers).toMatchObject({
       evaluator: 'scripted reviewer',

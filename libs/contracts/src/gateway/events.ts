@@ -48,16 +48,3 @@ export const projectChanged = defineEvent({
     }),
   }),
 });
-
-export const budgetExceeded = defineEvent({
-  type: 'budget.exceeded',
-  version: 1,
-  owner: 'gateway',
-  summary: "The month's spend passed the project's limit.",
-  schema: z.object({
-    month: z.string(),
-    limit_usd: z.number(),
-    spent_usd: z.number(),
-    mode: z.enum(['warn', 'block']),
-  }),
-});

@@ -76,14 +76,6 @@ export const documentUploaded = defineEvent({
   }),
 });
 
-export const documentChunked = defineEvent({
-  type: 'document.chunked',
-  version: 1,
-  owner: 'ingest',
-  summary: 'A document was split into scored chunks.',
-  schema: z.object({ document_id: uuid, chunks: z.number().int(), flagged: z.number().int() }),
-});
-
 export const itemErased = defineEvent({
   type: 'item.erased',
   version: 1,
