@@ -201,7 +201,8 @@ export const deleteFeedback = defineRoute({
   operationId: 'delete_feedback',
   method: 'DELETE',
   path: '/api/v1/feedback/{id}',
-  summary: 'Takes feedback back: what was made of it no longer counts; the history stays.',
+  summary:
+    'Takes feedback back: what was made of it no longer counts; the history stays. Without the scope "write" only your own: what these credentials sent in, or what you said.',
   scope: 'feedback',
   tag: 'Feedback',
   params: idParams,

@@ -1,5 +1,5 @@
 import { deleteFeedback, listFeedback } from '@tuneloop/contracts/rewards/http';
-import { hasScope } from '@tuneloop/runtime/auth/auth';
+import { type Auth, hasScope } from '@tuneloop/runtime/auth/auth';
 import type { HttpApp } from '@tuneloop/runtime/http/app';
 import { mountRoute } from '@tuneloop/runtime/http/mountRoute';
 import type { RewardsContext } from '../config.ts';
@@ -15,10 +15,18 @@ export function mountListFeedback(app: HttpApp, ctx: RewardsContext): void {
   });
 }
 
-/** People without the right to write for the project take back their own feedback only. */
 export function mountDeleteFeedback(app: HttpApp, ctx: RewardsContext): void {
   mountRoute(app, ctx, deleteFeedback, async ({ params, auth, tx }) => {
-    const onlyOf = auth.kind === 'user' && !hasScope(auth, 'write') ? auth.subject : null;
-    return feedbackOnWire(await retractFeedback(tx, params.id.toLowerCase(), onlyOf));
+    const row = await retractFeedback(tx, params.id.toLowerCase(), (found) => mayRetract(auth, found));
+    return feedbackOnWire(row);
   });
+}
+
+/**
+ * Who may write for the project takes back anything. Others only what is theirs: what they sent in, and, for a person,
+ * what is kept as said by them. The name in `user_id` is a key's own claim, so it gives a key no right.
+ */
+function mayRetract(auth: Auth, row: store.FeedbackRow): boolean {
+  if (hasScope(auth, 'write') || row.submitted_by === auth.actor) return true;
+  return auth.kind === 'user' && row.user_id === auth.subject;
 }

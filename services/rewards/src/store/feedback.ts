@@ -11,6 +11,8 @@ export interface FeedbackRow {
   readonly response_id: string;
   readonly other_response_id: string | null;
   readonly user_id: string;
+  /** The actor that sent it; null for feedback from before this was kept. */
+  readonly submitted_by: string | null;
   readonly rating_key: string | null;
   readonly brand: string | null;
   readonly task: string | null;
@@ -25,7 +27,7 @@ export interface FeedbackRow {
   readonly created_at: Date;
 }
 
-const COLUMNS = `id, kind, response_id, other_response_id, user_id, rating_key, brand, task, session_id, synthetic, value,
+const COLUMNS = `id, kind, response_id, other_response_id, user_id, submitted_by, rating_key, brand, task, session_id, synthetic, value,
   comment, score, status, superseded_by, metadata, created_at`;
 
 /** Feedback and the rewards that follow from it, with one statement: the hot path. */
@@ -38,7 +40,7 @@ export async function insertFeedback(
     `WITH said AS (
        INSERT INTO feedback (project_id, ${COLUMNS})
        SELECT $1, ${COLUMNS} FROM jsonb_to_recordset($2::jsonb) AS x(id uuid, kind text, response_id uuid,
-         other_response_id uuid, user_id text, rating_key uuid, brand text, task text, session_id text,
+         other_response_id uuid, user_id text, submitted_by text, rating_key uuid, brand text, task text, session_id text,
          synthetic boolean, value jsonb, comment text, score float8, status text, superseded_by uuid, metadata jsonb,
          created_at timestamptz))
      ${INSERT_REWARDS}`,

@@ -54,7 +54,7 @@ export async function recordFeedback(
   const lockPrompts = commands.some(({ rater }) => rater.known);
   const resolved = await resolveResponses(tx, refs, { absent, lockPrompts });
   const rules = rulesOf(resolved.settings?.feedback);
-  const drafts = commands.map((command) => attempt(() => accept(command, resolved, rules)));
+  const drafts = commands.map((command) => attempt(() => accept(tx, command, resolved, rules)));
   const accepted = drafts.filter((draft): draft is Accepted => !(draft instanceof AppError));
   const outcomes = accepted.length === 0 ? [] : await store(tx, accepted, rules);
   return drafts.map((draft) => {
@@ -73,6 +73,7 @@ function attempt<T>(work: () => T): T | AppError {
 }
 
 function accept(
+  tx: Tx,
   { input, rater, saidAt }: FeedbackCommand,
   resolved: ResolvedResponses,
   rules: FeedbackRules,
@@ -90,6 +91,7 @@ function accept(
     response_id: response.id,
     other_response_id: other?.id ?? null,
     user_id: userId,
+    submitted_by: tx.actor,
     rating_key: known ? ratingKey(input.kind, userId, answers, judgement.score) : null,
     brand: input.brand ?? response.brand,
     task: input.task ?? response.task,
