@@ -2,6 +2,7 @@ import { EngineError } from '../errors.ts';
 import { createRandom } from '../random.ts';
 import type { BaseModel, LoraConfig, LoraPair, LoraWeights, ModelConfig, Tensor, WeightMap } from '../types.ts';
 import { moduleName, projectionShape } from '../models/llama.ts';
+import { dequantizeTensor } from '../weights/quantize.ts';
 
 /** Above this, a low-rank update is no longer low-rank for any model the engine loads. */
 const MAX_RANK = 1024;
@@ -102,16 +103,20 @@ function addLowRank(weight: Tensor, pair: LoraPair, scale: number): Tensor {
 
 /**
  * A model with the adapter folded into its weights: W + (alpha / r) B A. The given model and adapter stay as they are;
- * weights that no module adapts are shared with the result, not copied.
+ * weights that no module adapts are shared with the result, not copied. What is adapted of a 4-bit base becomes floats.
  *
  * @throws EngineError as {@link checkLora}
  */
 export function mergeLora(model: BaseModel, lora: LoraWeights): BaseModel {
   checkLora(model.config, lora);
   const weights: WeightMap = new Map(model.weights);
+  const quantized = new Map(model.quantized);
   for (const [name, pair] of lora.tensors) {
     const key = `${name}.weight`;
-    weights.set(key, addLowRank(model.weights.get(key)!, pair, lora.config.alpha / lora.config.r));
+    const codes = quantized.get(key);
+    const weight = codes === undefined ? model.weights.get(key)! : dequantizeTensor(codes);
+    weights.set(key, addLowRank(weight, pair, lora.config.alpha / lora.config.r));
+    quantized.delete(key);
   }
-  return { config: model.config, weights };
+  return { config: model.config, weights, ...(quantized.size > 0 && { quantized }) };
 }

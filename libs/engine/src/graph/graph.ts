@@ -83,8 +83,8 @@ export class Graph {
   }
 
   /** A constant tensor; equal small constants are stored once. */
-  constant(dims: readonly number[], data: Float32Array | BigInt64Array): Value {
-    const type: ElementType = data instanceof Float32Array ? 'float32' : 'int64';
+  constant(dims: readonly number[], data: Float32Array | BigInt64Array | Uint8Array): Value {
+    const type: ElementType = data instanceof Float32Array ? 'float32' : data instanceof Uint8Array ? 'uint8' : 'int64';
     const key = data.length <= 16 ? `${type}[${dims.join()}]=${data.join()}` : undefined;
     const known = key === undefined ? undefined : this.#constants.get(key);
     if (known !== undefined) return known;

@@ -4,7 +4,7 @@
  */
 import protobuf from 'protobufjs/minimal.js';
 
-export type ElementType = 'float32' | 'int64' | 'bool';
+export type ElementType = 'float32' | 'int64' | 'int32' | 'uint8' | 'uint16' | 'bool';
 /** A size, or the name of a size that is known only when the graph runs. */
 export type Dim = number | string;
 export type Attribute =
@@ -42,7 +42,7 @@ export const MICROSOFT_DOMAIN = 'com.microsoft';
 /** IR version 10 with opset 21: the newest pair that every onnxruntime since 1.20 reads. */
 const IR_VERSION = 10;
 const OPSET_VERSION = 21;
-const ELEMENT_CODE: Record<ElementType, number> = { float32: 1, int64: 7, bool: 9 };
+const ELEMENT_CODE: Record<ElementType, number> = { float32: 1, uint8: 2, uint16: 4, int32: 6, int64: 7, bool: 9 };
 
 type Writer = protobuf.Writer;
 const LENGTH_DELIMITED = 2;

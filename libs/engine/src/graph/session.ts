@@ -19,6 +19,10 @@ export function int64Tensor(data: BigInt64Array, dims: readonly number[]): OrtTe
   return new OrtTensor('int64', data, dims);
 }
 
+export function uint16Tensor(data: Uint16Array, dims: readonly number[]): OrtTensor {
+  return new OrtTensor('uint16', data, dims);
+}
+
 /** The values of a float tensor. @throws when it is of another type. */
 export function floatData(tensor: OrtTensor): Float32Array {
   if (!(tensor.data instanceof Float32Array)) throw new Error(`the tensor is of type ${tensor.type}`);

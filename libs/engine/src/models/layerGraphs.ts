@@ -5,7 +5,7 @@
  */
 import { gradients, pullback } from '../graph/autodiff.ts';
 import { type Dim, Graph, type Value } from '../graph/graph.ts';
-import type { ActivationPolicy, ModelConfig } from '../types.ts';
+import type { ActivationPolicy, ModelConfig, QuantizedMap } from '../types.ts';
 import { type AdapterShape, llamaLayer, LlamaValues, stackedQueries } from './llama.ts';
 import { lossOutputs, type LossSpec } from './losses.ts';
 import { gradientName } from './trainingGraph.ts';
@@ -26,6 +26,8 @@ export interface LayerSpec {
   readonly positions: number;
   /** Modules named as those of layer 0. */
   readonly adapter?: AdapterShape;
+  /** Matrices fed in 4 bits, named as those of layer 0. */
+  readonly quantized?: QuantizedMap;
 }
 
 export interface LayerGraphs {
@@ -47,7 +49,7 @@ interface Layer {
 function buildLayer(spec: LayerSpec): Layer {
   const graph = new Graph();
   const config = { ...spec.config, numLayers: 1 };
-  const model = new LlamaValues(graph, config, spec.positions, spec.adapter);
+  const model = new LlamaValues(graph, config, spec.positions, spec.adapter, spec.quantized);
   const input = graph.input(LAYER.input, ['tokens', config.hiddenSize]);
   const positions = graph.input(LAYER.positions, ['batch', 'seq'], 'int64');
   const rows = stackedQueries(config.numHeads / config.numKvHeads, 'seq');
@@ -93,6 +95,8 @@ export function layerGraphs(spec: LayerSpec, activations: ActivationPolicy): Lay
 
 export interface HeadSpec {
   readonly config: ModelConfig;
+  /** The head, when it is fed in 4 bits. */
+  readonly quantized?: QuantizedMap;
   readonly loss: LossSpec;
   /** Parts in which logits are made, see `logitChunks`. */
   readonly chunks: number;
@@ -108,7 +112,7 @@ export interface HeadSpec {
  */
 export function headGraph(spec: HeadSpec): { readonly graph: Graph; readonly parameters: readonly string[] } {
   const graph = new Graph();
-  const model = new LlamaValues(graph, { ...spec.config, numLayers: 0 }, 1);
+  const model = new LlamaValues(graph, { ...spec.config, numLayers: 0 }, 1, undefined, spec.quantized);
   const states = graph.input(LAYER.input, ['tokens', spec.config.hiddenSize]);
   const differentiable = spec.forwardOnly !== true;
   const loss = lossOutputs(model, states, spec.loss, { chunks: spec.chunks, differentiable });

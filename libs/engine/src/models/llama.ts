@@ -10,8 +10,10 @@ import { swiglu } from '../graph/ops/activation.ts';
 import { gemm } from '../graph/ops/linear.ts';
 import { rowsAt } from '../graph/ops/lookup.ts';
 import { rmsNorm } from '../graph/ops/normalization.ts';
+import { dequantized, quantizedGemm, type QuantizedValue } from '../graph/ops/quantized.ts';
 import { reshape, shapeFrom, transpose } from '../graph/ops/shape.ts';
-import { LORA_TARGETS, type LoraTarget, type ModelConfig } from '../types.ts';
+import { LORA_TARGETS, type LoraTarget, type ModelConfig, type QuantizedMap } from '../types.ts';
+import { quantizedInputs } from './quantizedWeights.ts';
 import { ropeAngles } from './rope.ts';
 
 /** Graph input that multiplies every adapter's B A: alpha / r, or 0 for the base. Broadcast to `[tokens, r]`. */
@@ -25,6 +27,9 @@ export interface AdapterShape {
   /** Module names with an adapter, e.g. `model.layers.0.self_attn.q_proj`. */
   readonly modules: ReadonlySet<string>;
 }
+
+export const EMBEDDING = 'model.embed_tokens.weight';
+export const HEAD = 'lm_head.weight';
 
 export const loraAName = (module: string): string => `${module}.lora_A`;
 export const loraBName = (module: string): string => `${module}.lora_B`;
@@ -64,7 +69,7 @@ export function projectionShape(config: ModelConfig, target: LoraTarget): readon
 /** Every weight of the architecture with its shape, in the order of Transformers' modules. */
 export function weightShapes(config: ModelConfig): Map<string, readonly number[]> {
   const shapes = new Map<string, readonly number[]>();
-  shapes.set('model.embed_tokens.weight', [config.vocabSize, config.hiddenSize]);
+  shapes.set(EMBEDDING, [config.vocabSize, config.hiddenSize]);
   for (let layer = 0; layer < config.numLayers; layer++) {
     const prefix = `model.layers.${layer}`;
     for (const target of LORA_TARGETS) {
@@ -82,29 +87,50 @@ export function weightShapes(config: ModelConfig): Map<string, readonly number[]
     shapes.set(`${prefix}.post_attention_layernorm.weight`, [config.hiddenSize]);
   }
   shapes.set('model.norm.weight', [config.hiddenSize]);
-  if (!config.tieWordEmbeddings) shapes.set('lm_head.weight', [config.vocabSize, config.hiddenSize]);
+  if (!config.tieWordEmbeddings) shapes.set(HEAD, [config.vocabSize, config.hiddenSize]);
   return shapes;
+}
+
+/** Names that may be held in 4 bits: the projections, and the head, which then is not tied whatever the configuration says. */
+export function matrixNames(config: ModelConfig): string[] {
+  const layers = Array.from({ length: config.numLayers }, (_, layer) =>
+    LORA_TARGETS.map((target) => `${moduleName(layer, target)}.weight`),
+  );
+  return [...layers.flat(), HEAD];
 }
 
 /** The model's parameters as values of one graph. */
 export class LlamaValues {
   readonly graph: Graph;
   readonly config: ModelConfig;
+  /** Without the matrices held in 4 bits. */
   readonly weights: ReadonlyMap<string, Value>;
+  readonly quantized: ReadonlyMap<string, QuantizedValue>;
   readonly adapters: ReadonlyMap<string, { readonly a: Value; readonly b: Value }>;
   readonly loraScale: Value | undefined;
   readonly rope: RotaryTables;
 
-  /** Declares every weight and adapter as an input of `graph`. `positions` bounds the rotary tables. */
-  constructor(graph: Graph, config: ModelConfig, positions: number, adapter?: AdapterShape) {
+  /**
+   * Declares every weight and adapter as an input of `graph`. `positions` bounds the rotary tables; of `quantized` only names
+   * and shapes are read.
+   */
+  constructor(
+    graph: Graph,
+    config: ModelConfig,
+    positions: number,
+    adapter?: AdapterShape,
+    quantized: QuantizedMap = new Map(),
+  ) {
     this.graph = graph;
     this.config = config;
+    const shapes = weightShapes(config);
     const weights = new Map<string, Value>();
-    for (const [name, dims] of weightShapes(config)) weights.set(name, graph.input(name, dims));
+    for (const [name, dims] of shapes) if (!quantized.has(name)) weights.set(name, graph.input(name, dims));
     this.weights = weights;
+    this.quantized = quantizedInputs(graph, quantized, matrixNames(config));
     const adapters = new Map<string, { a: Value; b: Value }>();
     for (const module of adapter?.modules ?? []) {
-      const dims = weights.get(`${module}.weight`)?.dims;
+      const dims = shapes.get(`${module}.weight`);
       if (adapter === undefined || dims === undefined) throw new Error(`the model has no module ${module}`);
       const [out, inputs] = dims as [number, number];
       adapters.set(module, {
@@ -132,9 +158,18 @@ export class LlamaValues {
     return value;
   }
 
-  /** The output embedding, `[vocab, hidden]`. */
+  /** x W^T + c with the matrix of that name: `x: [tokens, in]` gives `[tokens, out]`. */
+  linear(x: Value, name: string, c?: Value): Value {
+    const matrix = this.quantized.get(name);
+    if (matrix !== undefined) return quantizedGemm(this.graph, x, matrix, c);
+    return gemm(this.graph, x, this.weight(name), { transB: true, ...(c && { c }) });
+  }
+
+  /** The output embedding as floats, `[vocab, hidden]`. */
   get head(): Value {
-    return this.weight(this.config.tieWordEmbeddings ? 'model.embed_tokens.weight' : 'lm_head.weight');
+    const matrix = this.quantized.get(HEAD);
+    if (matrix !== undefined) return dequantized(this.graph, matrix);
+    return this.weight(this.config.tieWordEmbeddings ? EMBEDDING : HEAD);
   }
 }
 
@@ -142,7 +177,7 @@ export class LlamaValues {
 export function projection(model: LlamaValues, x: Value, module: string): Value {
   const { graph } = model;
   const bias = model.weights.get(`${module}.bias`);
-  const base = gemm(graph, x, model.weight(`${module}.weight`), { transB: true, ...(bias ? { c: bias } : {}) });
+  const base = model.linear(x, `${module}.weight`, bias);
   const adapter = model.adapters.get(module);
   if (adapter === undefined || model.loraScale === undefined) return base;
   const low = multiply(graph, gemm(graph, x, adapter.a, { transB: true }), model.loraScale);
@@ -151,7 +186,7 @@ export function projection(model: LlamaValues, x: Value, module: string): Value 
 
 /** Rows of the input embedding: `ids: int64 [tokens]` gives `[tokens, hidden]`. */
 export function embed(model: LlamaValues, ids: Value): Value {
-  return rowsAt(model.graph, model.weight('model.embed_tokens.weight'), ids);
+  return rowsAt(model.graph, model.weight(EMBEDDING), ids);
 }
 
 export function inputNorm(model: LlamaValues, x: Value, layer: number): Value {

@@ -1,7 +1,7 @@
 /** The graphs of training and scoring: the whole model in one, its losses by `losses.ts`. */
 import { gradients } from '../graph/autodiff.ts';
 import { Graph, type Value } from '../graph/graph.ts';
-import type { ModelConfig } from '../types.ts';
+import type { ModelConfig, QuantizedMap } from '../types.ts';
 import { type AdapterShape, llamaStates, LlamaValues, loraAName, loraBName, weightShapes } from './llama.ts';
 import { INPUT, lossOutputs, type LossSpec, OUTPUT, pickedLogProbs } from './losses.ts';
 
@@ -12,6 +12,8 @@ export interface TrainingGraphSpec {
   /** Size of the rotary tables: no position may reach it. */
   readonly positions: number;
   readonly adapter?: AdapterShape;
+  /** Matrices fed in 4 bits. */
+  readonly quantized?: QuantizedMap;
   readonly loss: LossSpec;
   /** Parts in which logits are made, see `logitChunks`; the number of picks must be a multiple (default 1). */
   readonly chunks?: number;
@@ -31,7 +33,7 @@ function sequenceStates(model: LlamaValues): Value {
 /** log-probability of each picked label: output `log_probs: [picked, 1]`. */
 export function scoringGraph(spec: Omit<TrainingGraphSpec, 'loss' | 'forwardOnly'>): Graph {
   const graph = new Graph();
-  const model = new LlamaValues(graph, spec.config, spec.positions, spec.adapter);
+  const model = new LlamaValues(graph, spec.config, spec.positions, spec.adapter, spec.quantized);
   const states = sequenceStates(model);
   graph.output(OUTPUT.logProbs, pickedLogProbs(model, states, { chunks: spec.chunks ?? 1, differentiable: false }));
   return graph;
@@ -53,7 +55,7 @@ export function trainedParameters(config: ModelConfig, adapter?: AdapterShape): 
 /** Loss and, unless `forwardOnly`, the gradient of every trained parameter (adapters if there are any, else all). */
 export function trainingGraph(spec: TrainingGraphSpec): TrainingGraph {
   const graph = new Graph();
-  const model = new LlamaValues(graph, spec.config, spec.positions, spec.adapter);
+  const model = new LlamaValues(graph, spec.config, spec.positions, spec.adapter, spec.quantized);
   const states = sequenceStates(model);
   const loss = lossOutputs(model, states, spec.loss, {
     chunks: spec.chunks ?? 1,

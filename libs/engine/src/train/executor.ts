@@ -5,8 +5,9 @@
 import { EngineError } from '../errors.ts';
 import { type Feeds, floatOutput, floatTensor } from '../graph/session.ts';
 import type { OrtTensor } from '../graph/session.ts';
-import { type AdapterShape, LORA_SCALE, loraAName, loraBName, weightShapes } from '../models/llama.ts';
+import { type AdapterShape, LORA_SCALE, loraAName, loraBName, matrixNames, weightShapes } from '../models/llama.ts';
 import { logitChunks, type LossSpec, OUTPUT, PASS_OUTPUTS, type PassOutput } from '../models/losses.ts';
+import { quantizedFeeds } from '../models/quantizedWeights.ts';
 import type { ActivationPolicy, BaseModel, ExecutorKind, LoraWeights } from '../types.ts';
 import type { Parameter } from './adamw.ts';
 
@@ -48,7 +49,12 @@ export interface ExecutorOptions {
 /** Feeds of every weight of the model. @throws EngineError `engine.weights.missing` or `engine.weights.wrong_shape` */
 export function weightFeeds(model: BaseModel): Feeds {
   const feeds: Feeds = {};
+  for (const name of matrixNames(model.config)) {
+    const matrix = model.quantized?.get(name);
+    if (matrix !== undefined) Object.assign(feeds, quantizedFeeds(name, matrix));
+  }
   for (const [name, dims] of weightShapes(model.config)) {
+    if (model.quantized?.has(name) === true) continue;
     const tensor = model.weights.get(name);
     if (tensor === undefined) throw new EngineError('engine.weights.missing', `the model has no weight ${name}`);
     if (tensor.dims.join() !== dims.join()) {

@@ -9,15 +9,15 @@ import type { InferenceSession } from 'onnxruntime-node';
 import type { Dim, Graph, Value } from '../graph/graph.ts';
 import { createSession, type Feeds, floatData, floatTensor, type OrtTensor } from '../graph/session.ts';
 import { LAYER, layerForward, layerGraphs, type LayerSpec } from '../models/layerGraphs.ts';
-import { type AdapterShape, LORA_SCALE, stackedQueries } from '../models/llama.ts';
+import { type AdapterShape, EMBEDDING, LORA_SCALE, stackedQueries } from '../models/llama.ts';
 import { INPUT } from '../models/losses.ts';
 import { gradientName } from '../models/trainingGraph.ts';
-import type { ActivationPolicy, ModelConfig } from '../types.ts';
-
-const EMBEDDING = 'model.embed_tokens.weight';
+import type { ActivationPolicy, ModelConfig, QuantizedMap } from '../types.ts';
 
 export interface LayerStackOptions {
   readonly config: ModelConfig;
+  /** Which of the weights are held in 4 bits; their codes are among `constant`. */
+  readonly quantized?: QuantizedMap;
   /** Weights, adapters and the adapters' scale under their full names. */
   readonly constant: Feeds;
   /** Adapters, with full module names. */
@@ -80,12 +80,14 @@ export class PassArray {
 async function compileLayer(
   options: LayerStackOptions,
   modules: readonly string[] | undefined,
+  quantized: QuantizedMap,
 ): Promise<CompiledLayer> {
   const { config, rowLength, adapter, training } = options;
   const session = (graph: Graph): Promise<InferenceSession> => createSession(graph, { threads: options.threads });
   const spec: LayerSpec = {
     config,
     positions: rowLength,
+    quantized,
     ...(adapter === undefined ? {} : { adapter: { ...adapter, modules: new Set(modules) } }),
   };
   if (training === undefined) return { forward: await session(layerForward(spec)), saved: [] };
@@ -125,8 +127,10 @@ export class LayerStack {
           name.startsWith(prefix) ? [[inFirstLayer(name), value] as const] : [],
         );
       const modules = adapter && own([...adapter.modules].map((name) => [name, name])).map(([name]) => name);
-      const key = modules?.toSorted().join() ?? '';
-      const layer = compiled.get(key) ?? (await compileLayer(options, modules));
+      const quantized: QuantizedMap = new Map(own(options.quantized ?? []));
+      const kinds = [...quantized].map(([name, { blockSize, mins }]) => `${name}:${blockSize}:${mins !== undefined}`);
+      const key = [...(modules ?? []), ...kinds].toSorted().join();
+      const layer = compiled.get(key) ?? (await compileLayer(options, modules, quantized));
       compiled.set(key, layer);
       const scale = constant[LORA_SCALE];
       const gradients = own(training?.gradients ?? []).map(([name, tensor]) => [gradientName(name), tensor] as const);

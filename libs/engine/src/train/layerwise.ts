@@ -2,6 +2,7 @@
 import type { InferenceSession } from 'onnxruntime-node';
 import { createSession, type Feeds, floatData, floatTensor, type OrtTensor } from '../graph/session.ts';
 import { headGraph, type HeadSpec, LAYER } from '../models/layerGraphs.ts';
+import { EMBEDDING, HEAD } from '../models/llama.ts';
 import { INPUT, lossOutputNames } from '../models/losses.ts';
 import { gradientName, trainedParameters } from '../models/trainingGraph.ts';
 import type { Parameter } from './adamw.ts';
@@ -17,8 +18,6 @@ import {
   weightFeeds,
 } from './executor.ts';
 import { LayerStack, PassArray } from './layerStack.ts';
-
-const EMBEDDING = 'model.embed_tokens.weight';
 
 class LayerwiseExecutor implements Executor {
   readonly choice: ExecutorChoice;
@@ -101,7 +100,8 @@ function lossFeeds(feeds: Feeds): Feeds {
 
 function headSpec(options: ExecutorOptions): HeadSpec {
   const { model, loss, lora } = options;
-  return { config: model.config, loss, chunks: passChunks(options), trained: lora === undefined };
+  const { config, quantized } = model;
+  return { config, loss, chunks: passChunks(options), trained: lora === undefined, ...(quantized && { quantized }) };
 }
 
 /**
@@ -121,6 +121,7 @@ export async function createLayerwiseExecutor(options: ExecutorOptions, choice: 
   const { graph, parameters: headParameters } = headGraph(headSpec(options));
   const stack = await LayerStack.create({
     config: model.config,
+    ...(model.quantized && { quantized: model.quantized }),
     constant,
     rowLength,
     passTokens,
@@ -128,13 +129,17 @@ export async function createLayerwiseExecutor(options: ExecutorOptions, choice: 
     training: { activations: choice.activations ?? 'save', gradients },
     ...(adapter === undefined ? {} : { adapter }),
   });
-  const headName = model.config.tieWordEmbeddings ? EMBEDDING : 'lm_head.weight';
+  const headNames = [
+    'model.norm.weight',
+    ...(model.config.tieWordEmbeddings ? [EMBEDDING] : []),
+    ...Object.keys(constant).filter((name) => name.startsWith(HEAD)), // Codes and scales, when it is in 4 bits.
+  ];
   return new LayerwiseExecutor(options, choice, {
     parameters,
     gradients,
     stack,
     head: await createSession(graph, { threads }),
-    headFeeds: Object.fromEntries(['model.norm.weight', headName].map((name) => [name, constant[name]!])),
+    headFeeds: Object.fromEntries(headNames.map((name) => [name, constant[name]!])),
     headFetches: Object.fromEntries(headParameters.map((name) => [gradientName(name), gradients.get(name)!])),
   });
 }

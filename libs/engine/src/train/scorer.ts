@@ -125,6 +125,7 @@ class OnnxScorer implements RowScorer {
     const positions = 2 ** Math.ceil(Math.log2(rowTokens)); // Doubling: few sessions while lengths grow.
     const graph = scoringGraph({
       config: this.#model.config,
+      ...(this.#model.quantized && { quantized: this.#model.quantized }),
       positions,
       chunks: this.#chunks,
       ...(lora === undefined ? {} : { adapter: adapterShape(lora) }),

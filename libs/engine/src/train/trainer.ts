@@ -1,5 +1,6 @@
 /** Entry point of training: what a run needs is checked, copied, compiled and handed to the loop. */
 import { checkLora } from '../adapters/lora.ts';
+import { EngineError } from '../errors.ts';
 import type {
   DpoTrainerOptions,
   KtoTrainerOptions,
@@ -72,6 +73,11 @@ function* fixedArrays(options: TrainerOptions, task: Task): Generator<TokenIds |
   yield* task.tokenArrays();
   if (options.lora === undefined) return;
   for (const { data } of options.model.weights.values()) yield data;
+  for (const { codes, scales, mins } of options.model.quantized?.values() ?? []) {
+    yield new Int32Array(codes.slice().buffer);
+    yield scales;
+    if (mins !== undefined) yield mins;
+  }
 }
 
 /**
@@ -85,6 +91,12 @@ export async function createTrainer(options: TrainerOptions): Promise<Trainer> {
   checkTokens(options);
   if (options.lora !== undefined) checkLora(options.model.config, options.lora);
   if (options.task !== 'sft' && options.reference !== 'base') checkLora(options.model.config, options.reference);
+  if (options.lora === undefined && options.model.quantized !== undefined) {
+    throw new EngineError(
+      'engine.train.quantized_base',
+      'a model in 4 bits is frozen: give `lora` to train an adapter on it, or train the model as it was before quantizeModel',
+    );
+  }
   const lora = options.lora === undefined ? undefined : copyLora(options.lora);
   const { config } = options.model;
   const model = lora === undefined ? { config, weights: copyWeights(options.model.weights) } : options.model;

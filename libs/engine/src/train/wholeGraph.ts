@@ -72,6 +72,7 @@ function graphOf(options: ExecutorOptions, forwardOnly: boolean): TrainingGraph 
   return trainingGraph({
     config: model.config,
     positions: rowLength,
+    ...(model.quantized && { quantized: model.quantized }),
     loss,
     forwardOnly,
     chunks: passChunks(options),

@@ -4,6 +4,7 @@ import { EngineError } from '../errors.ts';
 import type { BaseModel, WeightMap } from '../types.ts';
 import { modelConfigToJson, parseModelConfig } from './modelConfig.ts';
 import { weightShapes } from '../models/llama.ts';
+import { dequantizeModel } from './quantize.ts';
 import { listWeightFiles, readSafetensors, readSafetensorsHeader, writeSafetensors } from './safetensors.ts';
 
 /** A model read from a Hugging Face folder, and where its tokenizer lies when it has one. */
@@ -90,13 +91,17 @@ export async function loadModelFolder(folder: string): Promise<LoadedModel> {
   };
 }
 
-/** Writes `config.json` and `model.safetensors` (fp32), which Transformers and {@link loadModelFolder} read back. */
+/**
+ * Writes `config.json` and `model.safetensors` (fp32), which Transformers and {@link loadModelFolder} read back. A 4-bit model
+ * is written as the floats that its codes stand for.
+ */
 export async function writeModelFolder(
   folder: string,
   model: BaseModel,
   ids: { bos?: number; eos?: number } = {},
 ): Promise<void> {
   await mkdir(folder, { recursive: true });
-  await writeSafetensors(join(folder, 'model.safetensors'), model.weights, { format: 'pt' });
-  await writeFile(join(folder, 'config.json'), `${JSON.stringify(modelConfigToJson(model.config, ids), null, 2)}\n`);
+  const { config, weights } = model.quantized === undefined ? model : dequantizeModel(model);
+  await writeSafetensors(join(folder, 'model.safetensors'), weights, { format: 'pt' });
+  await writeFile(join(folder, 'config.json'), `${JSON.stringify(modelConfigToJson(config, ids), null, 2)}\n`);
 }

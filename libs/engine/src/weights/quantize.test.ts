@@ -33,7 +33,7 @@ const relativeError = (is: Float32Array, should: Float32Array): number =>
   Math.sqrt(is.reduce((sum, x, i) => sum + (x - should[i]!) ** 2, 0) / should.reduce((sum, x) => sum + x * x, 0));
 
 /** f of every code and block of a tensor whose codes count up; a sum has no negative zero. */
-const values = (f: (q: number, block: number) => number): number[] =>
+const byCode = (f: (q: number, block: number) => number): number[] =>
   Array.from({ length: 64 }, (_, i) => Math.fround(f(i % 16, Math.floor(i / 32)) + 0));
 
 test('blocks of GGUF Q4_0 and Q4_1 are held exactly', () => {
@@ -42,8 +42,8 @@ test('blocks of GGUF Q4_0 and Q4_1 are held exactly', () => {
   const d = Float32Array.of(-0.123046875, 0.0009765625);
   const m = Float32Array.of(0.73046875, -3.298828125);
   const q40: QuantizedTensor = { bits: 4, dims: [2, 32], blockSize: 32, codes, scales: d };
-  expect([...dequantizeTensor(q40).data]).toEqual(values((q, block) => d[block]! * (q - 8)));
-  expect([...dequantizeTensor({ ...q40, mins: m }).data]).toEqual(values((q, block) => d[block]! * q + m[block]!));
+  expect([...dequantizeTensor(q40).data]).toEqual(byCode((q, block) => d[block]! * (q - 8)));
+  expect([...dequantizeTensor({ ...q40, mins: m }).data]).toEqual(byCode((q, block) => d[block]! * q + m[block]!));
 });
 
 test('every value moves by half a step at most, and the largest of a block by nothing', () => {

@@ -4,15 +4,13 @@
  */
 import { EngineError } from '../errors.ts';
 import type { BaseModel, QuantizedTensor, Tensor, Weight, WeightMap } from '../types.ts';
-import { LORA_TARGETS } from '../types.ts';
-import { moduleName } from '../models/llama.ts';
+import { ZERO_CODE } from '../graph/ops/quantized.ts';
+import { EMBEDDING, HEAD, matrixNames } from '../models/llama.ts';
 
 /** What the runtime's kernels take. */
 const BLOCK_SIZES: readonly number[] = [16, 32, 64, 128, 256];
 const DEFAULT_BLOCK_SIZE = 32;
-/** Codes are 0 to 15; without a minimum, this one stands for zero. */
 const TOP_CODE = 15;
-export const ZERO_CODE = 8;
 
 export interface QuantizeOptions {
   /** Only 4. */
@@ -155,14 +153,9 @@ export function quantizeModel(model: BaseModel, options: QuantizeModelOptions = 
     weights.delete(name);
     if (options.consume === true) model.weights.delete(name);
   };
-  for (let layer = 0; layer < config.numLayers; layer++) {
-    for (const target of LORA_TARGETS) {
-      const name = `${moduleName(layer, target)}.weight`;
-      encode(name, name);
-    }
-  }
-  if (options.head === true) {
-    encode('lm_head.weight', config.tieWordEmbeddings ? 'model.embed_tokens.weight' : 'lm_head.weight');
+  for (const name of matrixNames(config)) {
+    if (name !== HEAD) encode(name, name);
+    else if (options.head === true) encode(name, config.tieWordEmbeddings ? EMBEDDING : HEAD);
   }
   return { config, weights, quantized };
 }
@@ -171,6 +164,6 @@ export function quantizeModel(model: BaseModel, options: QuantizeModelOptions = 
 export function dequantizeModel(model: BaseModel): BaseModel {
   const weights: WeightMap = new Map(model.weights);
   for (const [name, tensor] of model.quantized ?? []) weights.set(name, dequantizeTensor(tensor));
-  const tieWordEmbeddings = model.config.tieWordEmbeddings && !weights.has('lm_head.weight');
+  const tieWordEmbeddings = model.config.tieWordEmbeddings && !weights.has(HEAD);
   return { config: { ...model.config, tieWordEmbeddings }, weights };
 }
