@@ -110,6 +110,8 @@ export interface ServiceParts<Ctx> {
   routes(app: HttpApp, ctx: Ctx): void | Promise<void>;
   readonly handlers: readonly MessageHandler<Ctx>[];
   readonly jobs?: readonly Job[];
+  /** Routes that read multipart bodies. */
+  readonly readsForms?: boolean;
   /** Larger bodies than the default, for uploads. */
   readonly maxBodyBytes?: number;
 }
@@ -245,6 +247,7 @@ async function assemble(parts: Assembly): Promise<RunningService> {
       return { postgres, schema, nats: { ok: bus.connected } };
     },
     onExercised: (operationId) => note('route', operationId),
+    readsForms: service.readsForms ?? false,
     ...(service.maxBodyBytes === undefined ? {} : { maxBodyBytes: service.maxBodyBytes }),
   });
   mountOperations(app, ctx);

@@ -45,6 +45,7 @@ export const datasetsService = defineService({
         mountFiles(app, ctx);
         mountInternal(app, ctx);
       },
+      readsForms: true,
       handlers: [
         projectHandler<DatasetsContext>(),
         onResponseCreated,

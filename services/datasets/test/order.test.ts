@@ -24,6 +24,8 @@ beforeAll(async () => {
 afterAll(() => system.stop());
 
 const RUNS = 12;
+/** A freeze waits for all that was published before it, which takes its time on a machine with other work. */
+const FREEZE_MS = 40_000;
 
 /** A history with every kind of turn: revisions, deletions, retractions, groups that turn out to be one. */
 function history(): TestEvent[] {
@@ -70,7 +72,7 @@ it('gives the same version, hash for hash, for every order and redelivery of the
     const repeats = repeated.map((event) => ({ event, id: ids.get(event)! }));
     const all = [...shuffled.map((event) => ({ event, id: ids.get(event)! })), ...repeats];
     await Promise.all(all.map(({ event, id }) => publish(system, projectId, event, id)));
-    const { type, body } = await freeze(system, projectId);
+    const { type, body } = await freeze(system, projectId, {}, {}, { timeoutMs: FREEZE_MS });
     expect(type).toBe('tuneloop.dataset.ready');
     hashes.add(String(body.content_hash));
     splits.add(JSON.stringify([body.splits, body.test_groups, body.test_fingerprint]));

@@ -38,6 +38,7 @@ export const ingestService = defineService({
         mountImages(app, parts);
         mountSessions(app, parts);
       },
+      readsForms: true,
       handlers: [projectHandler(), onImageSubmitted(wake), onDocumentSubmitted(wake), ...sessionHandlers()],
       jobs: [parts.fetcher, parts.sweeper],
     };

@@ -134,6 +134,7 @@ beforeAll(async () => {
     metrics: createMetrics({ service: 'rewards' }),
     ready: async () => checks,
     maxBodyBytes: 2_000,
+    readsForms: true,
   });
   mountRoute(app, ctx, createItem, async ({ body }) => body);
   mountRoute(app, ctx, listItems, async ({ query }) => ({

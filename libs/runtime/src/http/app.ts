@@ -44,6 +44,8 @@ export interface HttpAppOptions {
   readonly ready: () => Promise<ReadyChecks>;
   /** Largest JSON body, bytes. */
   readonly maxBodyBytes?: number;
+  /** Routes of this app read multipart bodies by `request.file()` and `request.parts()`. */
+  readonly readsForms?: boolean;
   /** Largest single file of a multipart body, bytes. */
   readonly maxFileBytes?: number;
   /** Above this event loop delay (ms) the app answers 503 until it has caught up. */
@@ -103,9 +105,11 @@ export async function createHttpApp(options: HttpAppOptions): Promise<HttpApp> {
   app.setErrorHandler(sendError);
   const methods = methodsFor(app);
   app.setNotFoundHandler((request, reply) => sendError(notFoundError(methods, request, reply), request, reply));
-  await app.register(multipart, {
-    limits: { ...MULTIPART_LIMITS, fileSize: options.maxFileBytes ?? DEFAULT_MAX_FILE_BYTES },
-  });
+  if (options.readsForms === true) {
+    await app.register(multipart, {
+      limits: { ...MULTIPART_LIMITS, fileSize: options.maxFileBytes ?? DEFAULT_MAX_FILE_BYTES },
+    });
+  }
   await app.register(underPressure, {
     maxEventLoopDelay: options.maxEventLoopDelayMs ?? DEFAULT_MAX_LOOP_DELAY_MS,
     sampleInterval: LOOP_SAMPLE_MS,
