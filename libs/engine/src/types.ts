@@ -136,6 +136,36 @@ export interface KtoExample {
   readonly desirable: boolean;
 }
 
+/** One preference for a reward model: which of two texts is better, in one of the head's dimensions. */
+export interface RewardPair {
+  /** Comes before both texts; may be empty. */
+  readonly prompt: TokenIds;
+  readonly chosen: TokenIds;
+  readonly rejected: TokenIds;
+  /** Default: the head's first. */
+  readonly dimension?: string;
+  /** By how much the chosen text's reward should be above the other's (default 0). */
+  readonly margin?: number;
+}
+
+/** One text for a reward model with the reward it should get in some or all dimensions. */
+export interface ScoredText {
+  readonly ids: TokenIds;
+  readonly scores: Readonly<Record<string, number>>;
+}
+
+/** What turns the state of a text's last token into rewards, one for each dimension. */
+export interface RewardHead {
+  readonly dimensions: readonly string[];
+  /** `[dimensions, hidden]` */
+  readonly weight: Tensor;
+}
+
+export interface RewardHyper {
+  /** Pairs: weight of (r(chosen) + r(rejected))^2, which keeps rewards around 0 (default 0). */
+  readonly centre?: number;
+}
+
 export interface KtoHyper {
   /** Strength of the pull to the reference (default 0.1). */
   readonly beta?: number;
@@ -158,11 +188,11 @@ export interface DpoHyper {
 
 export interface TrainingHyper {
   readonly epochs: number;
-  /** Sequences (SFT, KTO), packed rows (SFT with packing) or pairs (DPO) in one forward and backward pass. */
+  /** Sequences (SFT, KTO), packed rows (SFT with packing) or pairs (DPO, reward) in one forward and backward pass. */
   readonly batchSize: number;
   /** Passes whose gradients are summed into one optimiser step (default 1). */
   readonly gradientAccumulation?: number;
-  /** Longer texts are cut at the end (SFT) or refused (DPO, KTO). With packing, also the length of a row. */
+  /** Longer texts are cut at the end (SFT) or refused (DPO, KTO, reward). With packing, also the length of a row. */
   readonly maxLength: number;
   /** SFT only: several texts in one row, each seeing only itself, positions from 0 (default false). */
   readonly packing?: boolean;
@@ -186,6 +216,7 @@ export interface TrainingHyper {
   readonly lossDivisor?: 'tokens' | 'constant';
   readonly dpo?: DpoHyper;
   readonly kto?: KtoHyper;
+  readonly reward?: RewardHyper;
 }
 
 export interface TrainProgress {
@@ -199,9 +230,9 @@ export interface TrainProgress {
   /** Before clipping. */
   readonly gradNorm: number;
   readonly tokensPerSecond: number;
-  /** DPO: mean of beta (log-ratio of chosen - log-ratio of rejected). */
+  /** DPO: mean of beta (log-ratio of chosen - log-ratio of rejected). Reward: mean of r(chosen) - r(rejected). */
   readonly rewardMargin?: number;
-  /** Share of what the policy has on the right side: pairs with a positive margin (DPO), texts by their verdict (KTO). */
+  /** Share of what the policy has on the right side: pairs with a positive margin (DPO, reward), texts by their verdict (KTO). */
   readonly accuracy?: number;
   /** KTO: estimate of KL(policy, reference), at least 0. */
   readonly divergence?: number;
@@ -260,7 +291,18 @@ export interface KtoTrainerOptions extends TrainerCommon {
   readonly reference: 'base' | LoraWeights;
 }
 
-export type TrainerOptions = SftTrainerOptions | DpoTrainerOptions | KtoTrainerOptions;
+/** Trains an adapter together with a head that gives rewards. */
+export interface RewardTrainerOptions extends TrainerCommon {
+  readonly task: 'reward';
+  readonly lora: LoraWeights;
+  /** Train on from this head; default: a fresh one with the single dimension `reward`, see `initRewardHead`. */
+  readonly head?: RewardHead;
+  readonly data: readonly RewardPair[] | readonly ScoredText[];
+  /** Of the same kind as `data`. */
+  readonly evaluation?: { readonly data: readonly RewardPair[] | readonly ScoredText[]; readonly everySteps: number };
+}
+
+export type TrainerOptions = SftTrainerOptions | DpoTrainerOptions | KtoTrainerOptions | RewardTrainerOptions;
 
 /**
  * How passes are computed: the model as one graph (faster, above all for small models), or layer by layer in a fraction of
@@ -288,6 +330,8 @@ export interface EngineManifest {
 export interface TrainResult {
   /** The trained adapter (LoRA runs). */
   readonly lora?: LoraWeights;
+  /** The trained reward head (reward runs). */
+  readonly rewardHead?: RewardHead;
   /** The trained weights (full runs). */
   readonly weights?: WeightMap;
   readonly steps: number;

@@ -115,8 +115,8 @@ export function headGraph(spec: HeadSpec): { readonly graph: Graph; readonly par
   const model = new LlamaValues(graph, { ...spec.config, numLayers: 0 }, 1, undefined, spec.quantized);
   const states = graph.input(LAYER.input, ['tokens', spec.config.hiddenSize]);
   const differentiable = spec.forwardOnly !== true;
-  const loss = lossOutputs(model, states, spec.loss, { chunks: spec.chunks, differentiable });
-  const trained = spec.trained ? [model.weight('model.norm.weight'), model.head] : [];
+  const { loss, parameters: own } = lossOutputs(model, states, spec.loss, { chunks: spec.chunks, differentiable });
+  const trained = [...(spec.trained ? [model.weight('model.norm.weight'), model.head] : []), ...own];
   const parameters = trained.map((v) => v.name);
   if (!differentiable) return { graph, parameters };
   const [inputGradient, ...others] = gradients(graph, loss, [states, ...trained]);

@@ -25,6 +25,8 @@ export const INPUT = {
   pairWeights: 'pair_weights', // float32 [pairs, 1]: share of each pair in the loss
   rowWeights: 'row_weights', // float32 [rows, 1]: share of each text in the loss (KTO)
   signs: 'signs', // float32 [rows, 1]: 1 for a desirable text, -1 for an undesirable one (KTO)
+  targets: 'targets', // float32 [picked, dimensions]: scores to predict (reward); [pairs, dimensions]: margins of pairs
+  rewardWeights: 'reward_weights', // float32, of the same shape: share of each in the loss (reward)
   divergence: 'divergence', // float32 [1, 1]: estimate of KL(policy, reference), a constant of the pass (KTO)
 } as const;
 
@@ -33,10 +35,16 @@ export const OUTPUT = {
   logProbs: 'log_probs', // float32 [picked, 1]
   margins: 'margins', // float32 [pairs, 1]
   scores: 'scores', // float32 [rows, 1]: log-probability of each text
+  rewards: 'rewards', // float32 [picked, dimensions]
 } as const;
 
 /** Outputs of a pass besides the loss: which of them there are depends on the loss. */
-export const PASS_OUTPUTS = ['logProbs', 'margins', 'scores'] as const satisfies readonly (keyof typeof OUTPUT)[];
+export const PASS_OUTPUTS = [
+  'logProbs',
+  'margins',
+  'scores',
+  'rewards',
+] as const satisfies readonly (keyof typeof OUTPUT)[];
 export type PassOutput = (typeof PASS_OUTPUTS)[number];
 
 export interface DpoLoss {
@@ -50,7 +58,23 @@ export interface KtoLoss {
   readonly kind: 'kto';
   readonly beta: number;
 }
-export type LossSpec = { readonly kind: 'sft' } | DpoLoss | KtoLoss;
+export interface RewardLoss {
+  readonly kind: 'reward';
+  /** Pairs to tell apart, or texts whose scores to predict. */
+  readonly from: 'pairs' | 'scores';
+  readonly dimensions: number;
+  /** Weight of the squared sum of a pair's rewards, which keeps rewards around 0. */
+  readonly centre: number;
+}
+export type LossSpec = { readonly kind: 'sft' } | DpoLoss | KtoLoss | RewardLoss;
+
+/** The reward head, `[dimensions, hidden]`, by Transformers' name in sequence classification models. */
+export const SCORE_WEIGHT = 'score.weight';
+
+/** Names of the trained parameters that a loss brings along. */
+export function lossParameters(spec: LossSpec): readonly string[] {
+  return spec.kind === 'reward' ? [SCORE_WEIGHT] : [];
+}
 
 /** The parameters a loss is computed with: `model.norm.weight` and the output embedding, as values of one graph. */
 export type HeadValues = Pick<LlamaValues, 'graph' | 'config' | 'weight' | 'head'>;
@@ -135,11 +159,61 @@ function ktoLoss(graph: Graph, logProbs: Value, spec: KtoLoss): Value {
 
 /** Names of the graph outputs that `lossOutputs` declares, the loss first. */
 export function lossOutputNames(spec: LossSpec): readonly string[] {
-  const others: Record<LossSpec['kind'], readonly PassOutput[]> = { sft: [], dpo: ['margins'], kto: ['scores'] };
+  const others: Record<LossSpec['kind'], readonly PassOutput[]> = {
+    sft: [],
+    dpo: ['margins'],
+    kto: ['scores'],
+    reward: ['rewards'],
+  };
   return [OUTPUT.loss, ...others[spec.kind].map((name) => OUTPUT[name])];
 }
 
-function methodLoss(graph: Graph, logProbs: Value, spec: LossSpec): Value {
+/** Rewards of the picked states, `[picked, dimensions]`: a linear head without bias. Declares `picks` and the head. */
+export function pickedRewards(head: HeadValues, states: Value, dimensions: number): { rewards: Value; weight: Value } {
+  const { graph, config } = head;
+  const picks = graph.input(INPUT.picks, ['picked'], 'int64');
+  const weight = graph.input(SCORE_WEIGHT, [dimensions, config.hiddenSize]);
+  const rewards = gemm(graph, rowsAt(graph, finalNorm(head, states), picks), weight, { transB: true });
+  return { rewards, weight };
+}
+
+/** `[2n, n]`: an identity, and below it another times `sign`. */
+function stackedIdentity(graph: Graph, n: number, sign: 1 | -1): Value {
+  const data = new Float32Array(2 * n * n);
+  for (let i = 0; i < n; i++) {
+    data[i * n + i] = 1;
+    data[(n + i) * n + i] = sign;
+  }
+  return graph.constant([2 * n, n], data);
+}
+
+/**
+ * Reward modelling. Pairs: Bradley and Terry's loss with a margin (https://arxiv.org/abs/2307.09288, section 3.2.2) and a
+ * pull to the centre (https://arxiv.org/abs/2312.09244), the sum over pairs and dimensions of
+ * w [-log s(r(chosen) - r(rejected) - margin) + centre (r(chosen) + r(rejected))^2]; picks 2p and 2p + 1 are a pair's chosen
+ * and rejected text. Scores: the sum of w (r - target)^2.
+ */
+function rewardLoss(graph: Graph, rewards: Value, spec: RewardLoss): Value {
+  graph.output(OUTPUT.rewards, rewards);
+  const n = spec.dimensions;
+  const rows = spec.from === 'pairs' ? 'pairs' : 'picked';
+  const targets = graph.input(INPUT.targets, [rows, n]);
+  const weights = graph.input(INPUT.rewardWeights, [rows, n]);
+  if (spec.from === 'scores') {
+    const error = subtract(graph, rewards, targets);
+    return sum(graph, multiply(graph, multiply(graph, error, error), weights));
+  }
+  const sides = reshape(graph, rewards, [rows, 2 * n]);
+  const difference = gemm(graph, sides, stackedIdentity(graph, n, -1));
+  let perPair = scale(graph, logSigmoid(graph, subtract(graph, difference, targets)), -1);
+  if (spec.centre !== 0) {
+    const total = gemm(graph, sides, stackedIdentity(graph, n, 1));
+    perPair = add(graph, perPair, scale(graph, multiply(graph, total, total), spec.centre));
+  }
+  return sum(graph, multiply(graph, perPair, weights));
+}
+
+function textLoss(graph: Graph, logProbs: Value, spec: Exclude<LossSpec, RewardLoss>): Value {
   switch (spec.kind) {
     case 'sft':
       return sftLoss(graph, logProbs);
@@ -150,14 +224,26 @@ function methodLoss(graph: Graph, logProbs: Value, spec: LossSpec): Value {
   }
 }
 
+export interface PassLoss {
+  /** A scalar to differentiate. */
+  readonly loss: Value;
+  /** Trained parameters that the loss brings along: those of `lossParameters`. */
+  readonly parameters: readonly Value[];
+}
+
 /**
  * The loss of a pass from `states: [tokens, hidden]` after the last layer, before the final norm: declares the loss's
- * inputs (`picks` and on), the outputs of `lossOutputNames`, and gives the loss, a scalar to differentiate.
+ * inputs (`picks` and on) and the outputs of `lossOutputNames`.
  */
-export function lossOutputs(head: HeadValues, states: Value, spec: LossSpec, options: HeadOptions): Value {
+export function lossOutputs(head: HeadValues, states: Value, spec: LossSpec, options: HeadOptions): PassLoss {
   const { graph } = head;
-  const logProbs = pickedLogProbs(head, states, options);
-  const loss = methodLoss(graph, logProbs, spec);
+  if (spec.kind === 'reward') {
+    const { rewards, weight } = pickedRewards(head, states, spec.dimensions);
+    const loss = rewardLoss(graph, rewards, spec);
+    graph.output(OUTPUT.loss, loss);
+    return { loss, parameters: [weight] };
+  }
+  const loss = textLoss(graph, pickedLogProbs(head, states, options), spec);
   graph.output(OUTPUT.loss, loss);
-  return loss;
+  return { loss, parameters: [] };
 }

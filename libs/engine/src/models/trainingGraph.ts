@@ -3,7 +3,7 @@ import { gradients } from '../graph/autodiff.ts';
 import { Graph, type Value } from '../graph/graph.ts';
 import type { ModelConfig, QuantizedMap } from '../types.ts';
 import { type AdapterShape, llamaStates, LlamaValues, loraAName, loraBName, weightShapes } from './llama.ts';
-import { INPUT, lossOutputs, type LossSpec, OUTPUT, pickedLogProbs } from './losses.ts';
+import { INPUT, lossOutputs, lossParameters, type LossSpec, OUTPUT, pickedLogProbs, pickedRewards } from './losses.ts';
 
 export const gradientName = (parameter: string): string => `grad:${parameter}`;
 
@@ -39,17 +39,30 @@ export function scoringGraph(spec: Omit<TrainingGraphSpec, 'loss' | 'forwardOnly
   return graph;
 }
 
+/** Rewards of picked states: output `rewards: [picked, dimensions]`. */
+export function rewardGraph(
+  spec: Omit<TrainingGraphSpec, 'loss' | 'forwardOnly' | 'chunks'>,
+  dimensions: number,
+): Graph {
+  const graph = new Graph();
+  const model = new LlamaValues(graph, spec.config, spec.positions, spec.adapter);
+  graph.output(OUTPUT.rewards, pickedRewards(model, sequenceStates(model), dimensions).rewards);
+  return graph;
+}
+
 export interface TrainingGraph {
   readonly graph: Graph;
   /** Names of the trained parameters, in the order of their gradient outputs `grad:<name>`. */
   readonly parameters: readonly string[];
 }
 
-/** Names of what is trained: adapters (A, then B, of each module) if there are any, else every weight. */
-export function trainedParameters(config: ModelConfig, adapter?: AdapterShape): string[] {
-  return adapter === undefined
-    ? [...weightShapes(config).keys()]
-    : [...adapter.modules].flatMap((module) => [loraAName(module), loraBName(module)]);
+/** Names of what is trained: adapters (A, then B, of each module) if there are any, else every weight; then the loss's own. */
+export function trainedParameters(config: ModelConfig, loss: LossSpec, adapter?: AdapterShape): string[] {
+  const model =
+    adapter === undefined
+      ? weightShapes(config).keys()
+      : [...adapter.modules].flatMap((module) => [loraAName(module), loraBName(module)]);
+  return [...model, ...lossParameters(loss)];
 }
 
 /** Loss and, unless `forwardOnly`, the gradient of every trained parameter (adapters if there are any, else all). */
@@ -57,7 +70,7 @@ export function trainingGraph(spec: TrainingGraphSpec): TrainingGraph {
   const graph = new Graph();
   const model = new LlamaValues(graph, spec.config, spec.positions, spec.adapter, spec.quantized);
   const states = sequenceStates(model);
-  const loss = lossOutputs(model, states, spec.loss, {
+  const { loss, parameters: own } = lossOutputs(model, states, spec.loss, {
     chunks: spec.chunks ?? 1,
     differentiable: spec.forwardOnly !== true,
   });
@@ -68,6 +81,7 @@ export function trainingGraph(spec: TrainingGraphSpec): TrainingGraph {
           const adapter = model.adapters.get(module);
           return adapter === undefined ? [] : [adapter.a, adapter.b];
         });
+  trained.push(...own);
   const parameters = trained.map((v) => v.name);
   if (spec.forwardOnly === true) return { graph, parameters };
   gradients(graph, loss, trained).forEach((gradient, i) => {

@@ -27,6 +27,10 @@ function exampleTexts(options: TrainerOptions): TokenIds[] {
       return [...options.data, ...(options.evaluation?.data ?? [])].map((e) => e.ids);
     case 'dpo':
       return [...options.data, ...(options.evaluation?.data ?? [])].flatMap((e) => [e.prompt, e.chosen, e.rejected]);
+    case 'reward':
+      return [...options.data, ...(options.evaluation?.data ?? [])].flatMap((e) =>
+        'scores' in e ? [e.ids] : [e.prompt, e.chosen, e.rejected],
+      );
     case 'kto':
       return [...options.data, ...(options.evaluation?.data ?? [])].flatMap((e) => [e.prompt, e.completion]);
   }

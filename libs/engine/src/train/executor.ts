@@ -6,9 +6,9 @@ import { EngineError } from '../errors.ts';
 import { type Feeds, floatOutput, floatTensor } from '../graph/session.ts';
 import type { OrtTensor } from '../graph/session.ts';
 import { type AdapterShape, LORA_SCALE, loraAName, loraBName, matrixNames, weightShapes } from '../models/llama.ts';
-import { logitChunks, type LossSpec, OUTPUT, PASS_OUTPUTS, type PassOutput } from '../models/losses.ts';
+import { logitChunks, type LossSpec, OUTPUT, PASS_OUTPUTS, type PassOutput, SCORE_WEIGHT } from '../models/losses.ts';
 import { quantizedFeeds } from '../models/quantizedWeights.ts';
-import type { ActivationPolicy, BaseModel, ExecutorKind, LoraWeights } from '../types.ts';
+import type { ActivationPolicy, BaseModel, ExecutorKind, LoraWeights, Tensor } from '../types.ts';
 import type { Parameter } from './adamw.ts';
 
 /** Outputs of one pass: DPO gives beta-scaled `margins`, KTO the `scores` (log-probabilities) of its texts. */
@@ -40,6 +40,8 @@ export interface ExecutorOptions {
   /** Live copies: the executor does not change them, the optimiser does. */
   readonly lora?: LoraWeights;
   readonly loss: LossSpec;
+  /** Reward losses: the live head, `[dimensions, hidden]`. */
+  readonly rewardHead?: Tensor;
   /** Longest row, in tokens: the rotary tables must be as long as a row, also where its positions start again. */
   readonly rowLength: number;
   /** Upper bound of the tokens of one pass, padding included. */
@@ -76,6 +78,15 @@ export function adapterFeeds(lora: LoraWeights, scale = 1): Feeds {
 
 export function adapterShape(lora: LoraWeights): AdapterShape {
   return { r: lora.config.r, modules: new Set(lora.tensors.keys()) };
+}
+
+/** Feeds of everything a run holds: weights, adapter, reward head. */
+export function parameterFeeds({ model, lora, rewardHead }: ExecutorOptions): Feeds {
+  return {
+    ...weightFeeds(model),
+    ...(lora && adapterFeeds(lora)),
+    ...(rewardHead && { [SCORE_WEIGHT]: floatTensor(rewardHead.data, rewardHead.dims) }),
+  };
 }
 
 /** In how many parts the passes of these options make their logits. */

@@ -3,19 +3,18 @@ import type { InferenceSession } from 'onnxruntime-node';
 import { createSession, type Feeds, floatData, floatTensor, type OrtTensor } from '../graph/session.ts';
 import { headGraph, type HeadSpec, LAYER } from '../models/layerGraphs.ts';
 import { EMBEDDING, HEAD } from '../models/llama.ts';
-import { INPUT, lossOutputNames } from '../models/losses.ts';
+import { INPUT, lossOutputNames, lossParameters } from '../models/losses.ts';
 import { gradientName, trainedParameters } from '../models/trainingGraph.ts';
 import type { Parameter } from './adamw.ts';
 import {
-  adapterFeeds,
   adapterShape,
   type Executor,
   type ExecutorChoice,
   type ExecutorOptions,
+  parameterFeeds,
   passChunks,
   type PassResult,
   readPass,
-  weightFeeds,
 } from './executor.ts';
 import { LayerStack, PassArray } from './layerStack.ts';
 
@@ -112,8 +111,8 @@ function headSpec(options: ExecutorOptions): HeadSpec {
 export async function createLayerwiseExecutor(options: ExecutorOptions, choice: ExecutorChoice): Promise<Executor> {
   const { model, lora, rowLength, passTokens, threads } = options;
   const adapter = lora && adapterShape(lora);
-  const constant: Feeds = { ...weightFeeds(model), ...(lora && adapterFeeds(lora)) };
-  const parameters = trainedParameters(model.config, adapter).map((name): Parameter => {
+  const constant = parameterFeeds(options);
+  const parameters = trainedParameters(model.config, options.loss, adapter).map((name): Parameter => {
     const tensor = constant[name]!;
     return { name, dims: tensor.dims, data: floatData(tensor) };
   });
@@ -139,7 +138,9 @@ export async function createLayerwiseExecutor(options: ExecutorOptions, choice: 
     gradients,
     stack,
     head: await createSession(graph, { threads }),
-    headFeeds: Object.fromEntries(headNames.map((name) => [name, constant[name]!])),
+    headFeeds: Object.fromEntries(
+      [...headNames, ...lossParameters(options.loss)].map((name) => [name, constant[name]!]),
+    ),
     headFetches: Object.fromEntries(headParameters.map((name) => [gradientName(name), gradients.get(name)!])),
   });
 }

@@ -1,6 +1,14 @@
 /** The training loop: passes, clipping, AdamW, progress, saved states. */
 import { EngineError } from '../errors.ts';
-import type { BaseModel, LoraWeights, Trainer, TrainerOptions, TrainingHyper, TrainResult } from '../types.ts';
+import type {
+  BaseModel,
+  LoraWeights,
+  RewardHead,
+  Trainer,
+  TrainerOptions,
+  TrainingHyper,
+  TrainResult,
+} from '../types.ts';
 import { type AdamW, clipFactor, globalNorm } from './adamw.ts';
 import type { Executor } from './executor.ts';
 import { engineManifest } from './manifest.ts';
@@ -33,6 +41,7 @@ export class LoopTrainer implements Trainer {
   readonly #options: TrainerOptions;
   readonly #model: BaseModel;
   readonly #lora: LoraWeights | undefined;
+  readonly #head: RewardHead | undefined;
   readonly #executor: Executor;
   readonly #optimizer: AdamW;
   readonly #task: Task;
@@ -48,6 +57,7 @@ export class LoopTrainer implements Trainer {
     this.#options = parts.options;
     this.#model = parts.model;
     this.#lora = parts.lora;
+    this.#head = parts.head;
     this.#executor = parts.executor;
     this.#optimizer = parts.optimizer;
     this.#task = parts.task;
@@ -73,6 +83,7 @@ export class LoopTrainer implements Trainer {
     }
     return {
       ...(this.#lora === undefined ? { weights: this.#model.weights } : { lora: this.#lora }),
+      ...(this.#head === undefined ? {} : { rewardHead: this.#head }),
       steps: this.#counters.step,
       firstLoss: this.#counters.firstLoss,
       lastLoss: this.#counters.lastLoss,
@@ -214,6 +225,7 @@ export interface TrainerParts {
   readonly options: TrainerOptions;
   readonly model: BaseModel;
   readonly lora: LoraWeights | undefined;
+  readonly head: RewardHead | undefined;
   readonly executor: Executor;
   readonly optimizer: AdamW;
   readonly task: Task;

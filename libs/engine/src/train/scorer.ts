@@ -32,7 +32,7 @@ function requestRow(request: ScoreRequest, maxPositions: number): Row {
 }
 
 /** Sorts rows by length and cuts them into batches of at most `batchTokens` padded tokens; longer rows go alone. */
-function batchRows(rows: readonly Row[], batchTokens: number): number[][] {
+export function batchRows(rows: readonly Row[], batchTokens: number): number[][] {
   const order = rows.flatMap((row, i) => (row.picks.length > 0 ? [i] : []));
   order.sort((a, b) => rowLength(rows[a]!) - rowLength(rows[b]!) || a - b);
   const batches: number[][] = [];

@@ -8,6 +8,7 @@ import {
   type DpoExample,
   type DpoTrainerOptions,
   type KtoTrainerOptions,
+  type RewardTrainerOptions,
   LORA_TARGETS,
   type ModelConfig,
   type SftExample,
@@ -93,6 +94,15 @@ const kto = (more: Partial<KtoTrainerOptions> = {}): KtoTrainerOptions => ({
   ...more,
 });
 
+const reward = (more: Partial<RewardTrainerOptions> = {}): RewardTrainerOptions => ({
+  model,
+  lora,
+  task: 'reward',
+  data: pairs(14).map((pair, i) => ({ ...pair, margin: i % 3 })),
+  hyper: { ...hyper, reward: { centre: 0.01 } },
+  ...more,
+});
+
 async function train(options: TrainerOptions): Promise<TrainResult> {
   return (await createTrainer(options)).run();
 }
@@ -101,6 +111,7 @@ function bytesOf(result: TrainResult): string {
   const arrays = result.weights
     ? [...result.weights.values()].map((t) => t.data)
     : [...(result.lora?.tensors.values() ?? [])].flatMap(({ a, b }) => [a.data, b.data]);
+  if (result.rewardHead !== undefined) arrays.push(result.rewardHead.weight.data);
   return Buffer.concat(arrays.map((d) => Buffer.from(d.buffer, d.byteOffset, d.byteLength))).toString('base64');
 }
 
@@ -210,6 +221,7 @@ describe('the same bytes', () => {
     'DPO on an adapter': () => dpo(),
     'SFT on an adapter': () => sft({ lora }),
     'KTO on an adapter': () => kto(),
+    'reward model, adapter and head': () => reward(),
     'full training, packed and accumulated': () =>
       sft({ hyper: { ...hyper, packing: true, batchSize: 1, gradientAccumulation: 2 } }),
   };

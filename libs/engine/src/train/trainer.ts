@@ -1,10 +1,13 @@
 /** Entry point of training: what a run needs is checked, copied, compiled and handed to the loop. */
 import { checkLora } from '../adapters/lora.ts';
 import { EngineError } from '../errors.ts';
+import { checkRewardHead, initRewardHead } from '../adapters/rewardHead.ts';
 import type {
   DpoTrainerOptions,
   KtoTrainerOptions,
   LoraWeights,
+  RewardHead,
+  RewardTrainerOptions,
   TokenIds,
   Trainer,
   TrainerOptions,
@@ -33,6 +36,13 @@ function copyLora(lora: LoraWeights): LoraWeights {
 
 function copyWeights(weights: WeightMap): WeightMap {
   return new Map([...weights].map(([name, t]) => [name, { dims: t.dims, data: t.data.slice() }]));
+}
+
+/** The head that a reward run will train: a copy of the given one, or a fresh one. */
+function trainedHead({ model, head, hyper }: RewardTrainerOptions): RewardHead {
+  if (head === undefined) return initRewardHead(model.config, ['reward'], hyper.seed);
+  checkRewardHead(model.config, head);
+  return { dimensions: head.dimensions, weight: { dims: head.weight.dims, data: head.weight.data.slice() } };
 }
 
 /** Bound of a row's length: packed rows reach `maxLength`, a pair's row holds its prompt and both texts. */
@@ -90,17 +100,18 @@ export async function createTrainer(options: TrainerOptions): Promise<Trainer> {
   checkHyper(options.hyper, options.model.config.maxPositions);
   checkTokens(options);
   if (options.lora !== undefined) checkLora(options.model.config, options.lora);
-  if (options.task !== 'sft' && options.reference !== 'base') checkLora(options.model.config, options.reference);
+  if ('reference' in options && options.reference !== 'base') checkLora(options.model.config, options.reference);
   if (options.lora === undefined && options.model.quantized !== undefined) {
     throw new EngineError(
       'engine.train.quantized_base',
       'a model in 4 bits is frozen: give `lora` to train an adapter on it, or train the model as it was before quantizeModel',
     );
   }
+  const head = options.task === 'reward' ? trainedHead(options) : undefined;
   const lora = options.lora === undefined ? undefined : copyLora(options.lora);
   const { config } = options.model;
   const model = lora === undefined ? { config, weights: copyWeights(options.model.weights) } : options.model;
-  const { task, evaluationTask } = createTasks(options);
+  const { task, evaluationTask } = createTasks(options, head);
   const references = [task, evaluationTask].flatMap((t) => t?.reference ?? []);
   const rowLength = longestRow(options.hyper, task, evaluationTask);
   const executor = await createExecutor({
@@ -110,6 +121,7 @@ export async function createTrainer(options: TrainerOptions): Promise<Trainer> {
     passTokens: rowLength * options.hyper.batchSize,
     threads: options.threads ?? 1,
     ...(lora === undefined ? {} : { lora }),
+    ...(head === undefined ? {} : { rewardHead: head.weight }),
     ...(options.executor === undefined ? {} : { executor: options.executor }),
     ...(options.activations === undefined ? {} : { activations: options.activations }),
   });
@@ -122,7 +134,15 @@ export async function createTrainer(options: TrainerOptions): Promise<Trainer> {
     const resumable = options.checkpoint !== undefined || options.resumeFrom !== undefined;
     const { kind, activations } = executor.choice;
     const passes = kind === 'whole-graph' ? undefined : [kind, activations];
-    const settings = { task: options.task, hyper: options.hyper, config, lora: lora?.config, loss: task.loss, passes };
+    const settings = {
+      task: options.task,
+      hyper: options.hyper,
+      config,
+      lora: lora?.config,
+      loss: task.loss,
+      passes,
+      head: head?.dimensions,
+    };
     const print = resumable ? fingerprint(settings, fixedArrays(options, task)) : '';
     let counters: RunCounters = { step: 0, firstLoss: Number.NaN, lastLoss: Number.NaN };
     if (options.resumeFrom !== undefined) {
@@ -132,13 +152,14 @@ export async function createTrainer(options: TrainerOptions): Promise<Trainer> {
         optimizer,
         references.map((r) => r.values),
       );
-    } else if (options.task !== 'sft') {
+    } else if ('reference' in options) {
       await computeReferences(options, references);
     }
     return new LoopTrainer({
       options,
       model,
       lora,
+      head,
       executor,
       optimizer,
       task,

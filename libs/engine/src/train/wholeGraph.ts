@@ -5,15 +5,14 @@ import { lossOutputNames } from '../models/losses.ts';
 import { gradientName, type TrainingGraph, trainingGraph } from '../models/trainingGraph.ts';
 import type { Parameter } from './adamw.ts';
 import {
-  adapterFeeds,
   adapterShape,
   type Executor,
   type ExecutorChoice,
   type ExecutorOptions,
+  parameterFeeds,
   passChunks,
   type PassResult,
   readPass,
-  weightFeeds,
 } from './executor.ts';
 
 class WholeGraphExecutor implements Executor {
@@ -31,11 +30,11 @@ class WholeGraphExecutor implements Executor {
 
   constructor(session: InferenceSession, options: ExecutorOptions, choice: ExecutorChoice, names: readonly string[]) {
     this.choice = choice;
-    const { model, lora, loss } = options;
+    const { loss } = options;
     this.#session = session;
     this.#options = options;
     this.chunks = passChunks(options);
-    this.#constant = { ...weightFeeds(model), ...(lora === undefined ? {} : adapterFeeds(lora)) };
+    this.#constant = parameterFeeds(options);
     this.parameters = names.map((name) => {
       const tensor = this.#constant[name]!;
       return { name, dims: tensor.dims, data: floatData(tensor) };
