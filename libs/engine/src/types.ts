@@ -348,6 +348,11 @@ export interface Trainer {
   readonly totalSteps: number;
   /** Runs to the end once. Rejects with TrainingCancelled when the signal aborts. */
   run(): Promise<TrainResult>;
+  /**
+   * Stops a running trainer before its next step. Gives the state for `resumeFrom`, after saving it too if `checkpoint` is
+   * given; `run` rejects with TrainingCancelled. Rejects when the run ends or fails first.
+   */
+  pause(): Promise<Uint8Array>;
 }
 
 /** One text to score: log-probabilities are returned for `ids[from..]` (default 1, the first token that has a context). */

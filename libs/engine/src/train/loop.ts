@@ -1,5 +1,6 @@
 /** The training loop: passes, clipping, AdamW, progress, saved states. */
 import { EngineError } from '../errors.ts';
+import type { Feeds } from '../graph/session.ts';
 import type {
   BaseModel,
   LoraWeights,
@@ -9,14 +10,14 @@ import type {
   TrainingHyper,
   TrainResult,
 } from '../types.ts';
-import { type AdamW, clipFactor, globalNorm } from './adamw.ts';
+import type { AdamW } from './adamw.ts';
 import type { Executor } from './executor.ts';
 import { engineManifest } from './manifest.ts';
 import { planEpoch, type PlannedBatch, type PlanOptions } from './plan.ts';
-import { rateAt } from './schedule.ts';
+import { RunControl } from './runControl.ts';
 import { encodeState, type RunCounters } from './state.ts';
-import { meanMetrics, type Metrics, type Reference, type Task } from './task.ts';
-import { TrainingCancelled } from './trainingCancelled.ts';
+import { meanMetrics, type Metrics, type Pass, type Reference, type Task } from './task.ts';
+import { type Update, Updater } from './updater.ts';
 
 function planOptions(task: Task, hyper: TrainingHyper): PlanOptions {
   const pack = hyper.packing === true && task.loss.kind === 'sft';
@@ -28,10 +29,7 @@ function planOptions(task: Task, hyper: TrainingHyper): PlanOptions {
   };
 }
 
-interface StepSummary {
-  readonly loss: number;
-  readonly gradNorm: number;
-  readonly learningRate: number;
+interface StepSummary extends Update {
   readonly metrics: readonly Metrics[];
 }
 
@@ -47,9 +45,11 @@ export class LoopTrainer implements Trainer {
   readonly #task: Task;
   readonly #evaluationTask: Task | undefined;
   readonly #references: readonly Reference[];
-  readonly #print: string;
+  readonly #print: () => string;
   readonly #epochSteps: readonly number[];
   readonly #counters: RunCounters;
+  readonly #control: RunControl;
+  readonly #updater: Updater;
   #tokens = 0;
   #started = false;
 
@@ -70,6 +70,13 @@ export class LoopTrainer implements Trainer {
       Math.ceil(planEpoch(planOptions(parts.task, hyper), epoch).length / (hyper.gradientAccumulation ?? 1)),
     );
     this.totalSteps = this.#epochSteps.reduce((a, b) => a + b, 0);
+    this.#updater = new Updater(parts.executor, parts.optimizer, hyper, this.totalSteps);
+    this.#control = new RunControl({
+      signal: parts.options.signal,
+      checkpoint: parts.options.checkpoint,
+      state: () => this.#state(),
+      step: () => this.#counters.step,
+    });
   }
 
   async run(): Promise<TrainResult> {
@@ -78,6 +85,10 @@ export class LoopTrainer implements Trainer {
     const began = performance.now();
     try {
       await this.#loop(began);
+      this.#control.settle();
+    } catch (error) {
+      this.#control.settle(error);
+      throw error;
     } finally {
       await this.#executor.close();
     }
@@ -94,8 +105,12 @@ export class LoopTrainer implements Trainer {
     };
   }
 
+  async pause(): Promise<Uint8Array> {
+    return this.#control.pause();
+  }
+
   async #loop(began: number): Promise<void> {
-    const { hyper, checkpoint } = this.#options;
+    const { hyper } = this.#options;
     const accumulation = hyper.gradientAccumulation ?? 1;
     let first = 0;
     for (const [epoch, steps] of this.#epochSteps.entries()) {
@@ -103,32 +118,20 @@ export class LoopTrainer implements Trainer {
       if (done < first + steps) {
         const plan = planEpoch(planOptions(this.#task, hyper), epoch);
         for (let s = done - first; s < steps; s++) {
-          await this.#cancelPoint();
+          await this.#control.stopPoint();
           const summary = await this.#step(plan.slice(s * accumulation, (s + 1) * accumulation));
           const evalLoss = await this.#evaluate();
           this.#report(summary, epoch + (s + 1) / steps, began, evalLoss);
-          if (checkpoint !== undefined && this.#counters.step % checkpoint.everySteps === 0) await this.#save();
+          await this.#control.stepDone();
         }
       }
       first += steps;
     }
   }
 
-  /** Gives signals a turn (a pass blocks the thread), then stops if one asked for it. */
-  async #cancelPoint(): Promise<void> {
-    await new Promise(setImmediate);
-    const signal = this.#options.signal;
-    if (signal?.aborted !== true) return;
-    if (this.#counters.step > 0) await this.#save();
-    throw new TrainingCancelled(this.#counters.step, signal.reason);
-  }
-
-  async #save(): Promise<void> {
-    const { checkpoint } = this.#options;
-    if (checkpoint === undefined) return;
+  #state(): Uint8Array {
     const references = this.#references.map((r) => r.values);
-    const bytes = encodeState(this.#print, this.#optimizer, this.#counters, references);
-    await checkpoint.save(bytes, this.#counters.step);
+    return encodeState(this.#print(), this.#optimizer, this.#counters, references);
   }
 
   /** What the losses of one step's passes are divided by. */
@@ -144,43 +147,21 @@ export class LoopTrainer implements Trainer {
 
   async #step(passes: readonly PlannedBatch[]): Promise<StepSummary> {
     const divisor = this.#divisor(passes);
-    const gradients = this.#executor.gradients;
-    let kept: Float32Array[] | undefined;
-    let loss = 0;
     const metrics: Metrics[] = [];
-    for (const [i, batch] of passes.entries()) {
-      const { feeds, tokens, measure } = await this.#task.pass(batch, divisor, this.#executor);
-      const result = await this.#executor.gradientPass(feeds);
-      loss += result.loss;
-      if (measure !== undefined) metrics.push(measure(result));
-      this.#tokens += tokens;
-      if (passes.length === 1) break;
-      if (i === 0) kept = gradients.map((g) => g.slice());
-      else addInto(kept ?? [], gradients);
-    }
-    return { loss, metrics, ...this.#update(kept ?? gradients, loss) };
-  }
-
-  #update(gradients: readonly Float32Array[], loss: number): { gradNorm: number; learningRate: number } {
-    const { hyper } = this.#options;
-    const gradNorm = globalNorm(gradients);
-    if (!Number.isFinite(loss + gradNorm)) {
-      const where = `step ${this.#counters.step + 1}`;
-      throw new EngineError('engine.train.diverged', `${where} has loss ${loss} and gradient norm ${gradNorm}`);
-    }
-    const factor = clipFactor(gradNorm, hyper.maxGradNorm ?? 1);
-    const schedule = {
-      kind: hyper.schedule ?? 'cosine',
-      totalSteps: this.totalSteps,
-      warmupRatio: hyper.warmupRatio ?? 0,
-      finalRatio: hyper.finalRatio ?? 0,
+    let measure: Pass['measure'];
+    const feedsOf = async (i: number): Promise<Feeds> => {
+      const pass = await this.#task.pass(passes[i]!, divisor, this.#executor);
+      measure = pass.measure;
+      this.#tokens += pass.tokens;
+      return pass.feeds;
     };
-    const learningRate = hyper.learningRate * rateAt(schedule, this.#counters.step);
+    const update = await this.#updater.step(this.#counters.step, passes.length, feedsOf, (result) => {
+      if (measure !== undefined) metrics.push(measure(result));
+    });
     this.#counters.step++;
-    this.#optimizer.update(gradients, this.#counters.step, learningRate, factor);
-    if (this.#counters.step === 1) this.#counters.firstLoss = loss;
-    this.#counters.lastLoss = loss;
-    return { gradNorm, learningRate };
+    if (this.#counters.step === 1) this.#counters.firstLoss = update.loss;
+    this.#counters.lastLoss = update.loss;
+    return { ...update, metrics };
   }
 
   /** Mean loss over the evaluation data, every so many steps and at the end. */
@@ -214,13 +195,6 @@ export class LoopTrainer implements Trainer {
   }
 }
 
-function addInto(sums: readonly Float32Array[], values: readonly Float32Array[]): void {
-  sums.forEach((total, k) => {
-    const value = values[k]!;
-    for (let i = 0; i < total.length; i++) total[i] = total[i]! + value[i]!;
-  });
-}
-
 export interface TrainerParts {
   readonly options: TrainerOptions;
   readonly model: BaseModel;
@@ -231,6 +205,7 @@ export interface TrainerParts {
   readonly task: Task;
   readonly evaluationTask: Task | undefined;
   readonly references: readonly Reference[];
-  readonly print: string;
+  /** The fingerprint of a saved state: costs a pass over data and weights, so it is made when first asked for. */
+  readonly print: () => string;
   readonly counters: RunCounters;
 }

@@ -131,7 +131,6 @@ export async function createTrainer(options: TrainerOptions): Promise<Trainer> {
       eps: options.hyper.eps ?? 1e-8,
       weightDecay: options.hyper.weightDecay ?? 0,
     });
-    const resumable = options.checkpoint !== undefined || options.resumeFrom !== undefined;
     const { kind, activations } = executor.choice;
     const passes = kind === 'whole-graph' ? undefined : [kind, activations];
     const settings = {
@@ -143,12 +142,13 @@ export async function createTrainer(options: TrainerOptions): Promise<Trainer> {
       passes,
       head: head?.dimensions,
     };
-    const print = resumable ? fingerprint(settings, fixedArrays(options, task)) : '';
+    let printed: string | undefined;
+    const print = (): string => (printed ??= fingerprint(settings, fixedArrays(options, task)));
     let counters: RunCounters = { step: 0, firstLoss: Number.NaN, lastLoss: Number.NaN };
     if (options.resumeFrom !== undefined) {
       counters = restoreState(
         options.resumeFrom,
-        print,
+        print(),
         optimizer,
         references.map((r) => r.values),
       );
