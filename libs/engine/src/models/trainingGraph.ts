@@ -45,7 +45,7 @@ export function rewardGraph(
   dimensions: number,
 ): Graph {
   const graph = new Graph();
-  const model = new LlamaValues(graph, spec.config, spec.positions, spec.adapter);
+  const model = new LlamaValues(graph, spec.config, spec.positions, spec.adapter, spec.quantized);
   graph.output(OUTPUT.rewards, pickedRewards(model, sequenceStates(model), dimensions).rewards);
   return graph;
 }

@@ -94,7 +94,13 @@ class OnnxRewardScorer implements RewardScorer {
     await this.close();
     const { model, lora, threads = 1 } = this.#options;
     const positions = 2 ** Math.ceil(Math.log2(tokens)); // Doubling: few sessions while lengths grow.
-    const graph = rewardGraph({ config: model.config, positions, adapter: adapterShape(lora) }, this.dimensions.length);
+    const spec = {
+      config: model.config,
+      positions,
+      adapter: adapterShape(lora),
+      ...(model.quantized && { quantized: model.quantized }),
+    };
+    const graph = rewardGraph(spec, this.dimensions.length);
     const session = await createSession(graph, { threads });
     this.#compiled = { positions, session };
     return session;

@@ -24,10 +24,10 @@ interface Header extends RunCounters {
 }
 
 /** SHA-256 over what a state may only be resumed with. */
-export function fingerprint(settings: unknown, arrays: Iterable<TokenIds | Float32Array>): string {
+export function fingerprint(settings: unknown, arrays: Iterable<TokenIds | Float32Array | Uint8Array>): string {
   const hash = createHash('sha256').update(JSON.stringify(settings));
   for (const array of arrays) {
-    const typed = array instanceof Int32Array || array instanceof Float32Array ? array : Float64Array.from(array);
+    const typed = ArrayBuffer.isView(array) ? array : Float64Array.from(array);
     hash.update(`:${typed.length}:`).update(new Uint8Array(typed.buffer, typed.byteOffset, typed.byteLength));
   }
   return hash.digest('hex');

@@ -79,10 +79,15 @@ async function computeReferences(
 }
 
 /** What a state's numbers depend on and the state does not hold: the examples and, under an adapter, the frozen base. */
-function* fixedArrays(options: TrainerOptions, task: Task): Generator<TokenIds | Float32Array> {
+function* fixedArrays(options: TrainerOptions, task: Task): Generator<TokenIds | Float32Array | Uint8Array> {
   yield* task.tokenArrays();
   if (options.lora === undefined) return;
   for (const { data } of options.model.weights.values()) yield data;
+  for (const { codes, scales, mins } of options.model.quantized?.values() ?? []) {
+    yield codes;
+    yield scales;
+    if (mins !== undefined) yield mins;
+  }
   for (const { codes, scales, mins } of options.model.quantized?.values() ?? []) {
     yield new Int32Array(codes.slice().buffer);
     yield scales;
