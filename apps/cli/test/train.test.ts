@@ -1,11 +1,15 @@
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { readPeftFolder } from '@tuneloop/engine/adapters/peft';
+import { initWeights } from '@tuneloop/engine/models/initWeights';
+import { loadModelFolder, writeModelFolder } from '@tuneloop/engine/weights/loadModel';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { RunningCommand, tuneloop } from './engineCommand.ts';
 
+const NANO = fileURLToPath(new URL('../../../models/nano/base', import.meta.url));
 const NOUNS = ['chair', 'lamp', 'jacket', 'bag'];
 const COLOURS = ['red', 'blue', 'green', 'black', 'white'];
 const pairs = NOUNS.flatMap((noun) => COLOURS.map((colour) => ({ noun, colour })));
@@ -128,6 +132,30 @@ it('learns from single verdicts, and goes on from an adapter', async () => {
   const [from, to] = [await readPeftFolder(at('kto')), await readPeftFolder(at('dpo'))];
   expect(to.config).toEqual(from.config);
   expect(to.tensors).not.toEqual(from.tensors);
+});
+
+it('holds the base in 4 bits when asked, and says what it cannot hold so', async () => {
+  // Random, with widths that blocks of 32 divide; nano's are others.
+  const { config } = await loadModelFolder(NANO);
+  const small = { ...config, hiddenSize: 64, intermediateSize: 96, numLayers: 2, headDim: 16 };
+  await writeModelFolder(at('small'), { config: small, weights: initWeights(small, 1) }, { eos: 0 });
+  for (const name of ['tokenizer.json', 'tokenizer_config.json']) await copyFile(join(NANO, name), at('small', name));
+  const flags = [
+    '--dataset',
+    'pairs.jsonl',
+    '--epochs',
+    '2',
+    '--threads',
+    '1',
+    '--load-in-4bit',
+    '--output',
+    'quantized',
+  ];
+  const done = await tuneloop(['train', '--base-model', 'small', ...flags], folder);
+  expect(done).toMatchObject({ status: 0, stdout: expect.stringMatching(/parameters in 4 bits/) });
+  expect((await readPeftFolder(at('quantized'))).tensors.size).toBe(14);
+  const refused = await tuneloop(['train', '--base-model', 'nano', ...flags, '--output', 'x'], folder);
+  expect(refused).toMatchObject({ status: 1, stderr: expect.stringMatching(/down_proj.*blocks of 32/) });
 });
 
 it('only says what would happen in a dry run', async () => {

@@ -43,7 +43,7 @@ export function existingFolder(text: string): string {
 
 /** A flag's name as commander has it (`loraR`) with its words parted (`lora_r`). */
 export const snakeCase = (name: string, between = '_'): string =>
-  name.replace(/[A-Z]/g, (letter) => `${between}${letter.toLowerCase()}`);
+  name.replace(/[A-Z]|\d+/g, (letter) => `${between}${letter.toLowerCase()}`);
 
 /** What a command's action may ask about the way it was called. */
 export interface CommandLine {

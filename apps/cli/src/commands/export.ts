@@ -20,7 +20,10 @@ interface ExportFlags {
 export function exportCommand(): Command {
   const command = new Command('export')
     .description('Writes a model or an adapter in the format of another program.')
-    .option('--base-model, --model <model>', 'a folder, or nano (default: the base that the adapter names)')
+    .option(
+      '--base-model, --model <model>',
+      'a folder, a .gguf file, or nano (default: the base that the adapter names)',
+    )
     .addOption(new Option('--adapter <dir>', 'a PEFT adapter').argParser(existingFolder))
     .addOption(new Option('--format <format>').choices(FORMATS).makeOptionMandatory())
     .addOption(new Option('--output <dir>', 'where it goes').argParser(dataFolder).makeOptionMandatory())

@@ -28,7 +28,10 @@ function collect(text: string, before: readonly string[]): readonly string[] {
 export function generateCommand(): Command {
   const command = new Command('generate')
     .description('Answers a prompt, or every conversation of a file, with a model and an adapter.')
-    .option('--base-model, --model <model>', 'a folder, or nano (default: the base that the adapter names)')
+    .option(
+      '--base-model, --model <model>',
+      'a folder, a .gguf file, or nano (default: the base that the adapter names)',
+    )
     .addOption(new Option('--adapter <dir>', 'a PEFT adapter').argParser(existingFolder))
     .option('--prompt <text>', 'what is asked (default: standard input)')
     .option('--system <text>', 'instructions before the prompt')

@@ -18,7 +18,10 @@ export function mergeCommand(): Command {
     .description(
       'Folds an adapter into its base and writes a model folder that Transformers loads (safetensors, fp32).',
     )
-    .option('--model, --base-model <model>', 'a folder, or nano (default: the base that the adapter names)')
+    .option(
+      '--model, --base-model <model>',
+      'a folder, a .gguf file, or nano (default: the base that the adapter names)',
+    )
     .addOption(new Option('--adapter <dir>', 'a PEFT adapter').argParser(existingFolder).makeOptionMandatory())
     .addOption(new Option('--output <dir>', 'where the model goes').argParser(dataFolder).makeOptionMandatory())
     .addHelpText('after', EXAMPLES);

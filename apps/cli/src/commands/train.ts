@@ -48,7 +48,7 @@ export function trainCommand(): Command {
       'Fine-tunes a language model with LoRA on a JSON Lines dataset and writes a PEFT adapter; ' +
         'or trains a classifier on a CSV table.',
     )
-    .option('--base-model <model>', 'a folder in Hugging Face layout, or nano (the sample model)')
+    .option('--base-model <model>', 'a folder in Hugging Face layout, a .gguf file, or nano (the sample model)')
     .addOption(new Option('--dataset <file>', 'training data').argParser(existingFile))
     .addOption(
       new Option('--method <method>', 'how to learn from it (default: what the dataset is made for)').choices(METHODS),
@@ -80,6 +80,7 @@ export function trainCommand(): Command {
         decimal({ above: 0, max: 0.9 }),
       ),
     )
+    .option('--load-in-4bit', 'hold the frozen base in 4 bits (QLoRA): less memory')
     .addOption(new Option('--config <file>', 'what to learn from a table (YAML)').argParser(existingFile))
     .option('--fine-tune', 'go on from the classifier in --model-path', false)
     .addOption(new Option('--model-path <dir>', 'a trained classifier').argParser(existingFolder))

@@ -5,14 +5,23 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { PEFT_CONFIG_FILE, readPeftFolder } from '@tuneloop/engine/adapters/peft';
 import { type ChatFormat, createChatFormat } from '@tuneloop/engine/chat/chatFormat';
-import { loadTokenizerFolder, type Tokenizer } from '@tuneloop/engine/tokenizer/tokenizer';
-import type { LoraWeights } from '@tuneloop/engine/types';
-import { type LoadedModel, loadModelFolder } from '@tuneloop/engine/weights/loadModel';
+import { ggufTokenizerFiles, type TokenizerFiles } from '@tuneloop/engine/tokenizer/fromGguf';
+import { createTokenizer, loadTokenizerFolder, type Tokenizer } from '@tuneloop/engine/tokenizer/tokenizer';
+import type { BaseModel, LoraWeights } from '@tuneloop/engine/types';
+import { loadGguf } from '@tuneloop/engine/weights/loadGguf';
+import { loadModelFolder } from '@tuneloop/engine/weights/loadModel';
+import { quantizeModel } from '@tuneloop/engine/weights/quantize';
 
 const NANO_FOLDER = fileURLToPath(new URL('../../../../models/nano/base/', import.meta.url));
 
+/** Where a base came from: what a merged model's folder is completed with. */
+export type BaseSource =
+  | { readonly kind: 'folder'; readonly folder: string }
+  | { readonly kind: 'gguf'; readonly path: string; readonly tokenizer: TokenizerFiles };
+
 export interface Base {
-  readonly model: LoadedModel;
+  readonly model: BaseModel;
+  readonly source: BaseSource;
   readonly tokenizer: Tokenizer;
   /** Absent when the model has no chat template. */
   readonly chat?: ChatFormat;
@@ -20,21 +29,52 @@ export interface Base {
   readonly eosTokenIds: readonly number[];
 }
 
-/**
- * Loads `nano` (the sample model), or a folder in Hugging Face's layout.
- * @throws EngineError naming what is missing or not supported; Error when there is no such model
- */
-export async function loadBase(name: string): Promise<Base> {
-  const folder = name === 'nano' ? NANO_FOLDER : name;
-  if (statSync(folder, { throwIfNoEntry: false })?.isDirectory() !== true) {
-    throw new Error(`there is no model ${name}: give nano or a folder with config.json, weights and tokenizer.json`);
-  }
+export interface LoadOptions {
+  /** Hold the projections in 4 bits: for training adapters in less memory. */
+  readonly fourBit?: boolean;
+}
+
+interface Parts {
+  readonly model: BaseModel;
+  readonly source: BaseSource;
+  readonly tokenizer: Tokenizer;
+  readonly ends: readonly number[];
+}
+
+async function folderParts(folder: string): Promise<Parts> {
   const model = await loadModelFolder(folder);
   const tokenizer = await loadTokenizerFolder(folder);
+  return { model, tokenizer, source: { kind: 'folder', folder }, ends: model.eosTokenIds };
+}
+
+async function ggufParts(path: string, keepQuantized: boolean): Promise<Parts> {
+  const { metadata, eosTokenIds, ...model } = await loadGguf(path, { keepQuantized });
+  const files = ggufTokenizerFiles(metadata);
+  const tokenizer = createTokenizer(files.json, files.config);
+  return { model, tokenizer, source: { kind: 'gguf', path, tokenizer: files }, ends: eosTokenIds };
+}
+
+/**
+ * Loads `nano` (the sample model), a folder in Hugging Face's layout, or a GGUF file.
+ * @throws EngineError naming what is missing or not supported; Error when there is no such model
+ */
+export async function loadBase(name: string, { fourBit = false }: LoadOptions = {}): Promise<Base> {
+  const path = name === 'nano' ? NANO_FOLDER : name;
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (found === undefined) {
+    throw new Error(
+      `there is no model ${name}: give nano, a folder with config.json, weights and tokenizer.json, or a .gguf`,
+    );
+  }
+  const { model, source, tokenizer, ends } = found.isDirectory()
+    ? await folderParts(path)
+    : await ggufParts(path, fourBit);
   const own = tokenizer.eosTokenId === undefined ? [] : [tokenizer.eosTokenId];
-  const eosTokenIds = [...new Set([...own, ...model.eosTokenIds])];
+  const eosTokenIds = [...new Set([...own, ...ends])];
   return {
-    model,
+    // What the file holds in 4 bits already stays as it is.
+    model: fourBit ? quantizeModel(model, { consume: true }) : model,
+    source,
     tokenizer,
     eosTokenIds,
     ...(tokenizer.chatTemplate === undefined ? {} : { chat: createChatFormat({ tokenizer, eosTokenIds }) }),
@@ -42,9 +82,11 @@ export async function loadBase(name: string): Promise<Base> {
 }
 
 /** Numbers in all weights of a model. */
-export function parameterCount(base: Base): number {
+export function parameterCount({ model }: Base): number {
   let count = 0;
-  for (const { data } of base.model.weights.values()) count += data.length;
+  for (const { data } of model.weights.values()) count += data.length;
+  // A tied head in 4 bits is the embedding once more.
+  for (const [name, { codes }] of model.quantized ?? []) if (!model.weights.has(name)) count += 2 * codes.length;
   return count;
 }
 

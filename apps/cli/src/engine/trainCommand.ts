@@ -25,6 +25,7 @@ export interface TrainFlags {
   readonly validation?: string;
   readonly validationSplit?: number;
   readonly plainText?: boolean;
+  readonly loadIn4bit?: boolean;
   readonly threads: number;
   readonly seed: number;
   readonly resume: boolean;
@@ -55,6 +56,7 @@ function freshSettings(flags: TrainFlags, line: CommandLine): TrainSettings {
     loraAlpha: flags.loraAlpha ?? DEFAULT_SCALE * loraR,
     packing: flags.packing ?? false,
     plainText: flags.plainText ?? false,
+    loadIn4bit: flags.loadIn4bit ?? false,
   };
   const entries = Object.entries(settings).filter(([name]) => !NOT_SETTINGS.includes(name));
   return trainSettings.parse(Object.fromEntries(entries.map(([name, value]) => [snakeCase(name), value])));

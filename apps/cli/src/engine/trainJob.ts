@@ -91,6 +91,7 @@ function describe(job: TrainJob, base: Base, lora: LoraWeights, data: TrainData,
     totalSteps: stepsOf(data, hyper),
     learningRate: hyper.learningRate,
     threads: settings.threads,
+    fourBit: settings.load_in_4bit,
   };
 }
 
@@ -100,7 +101,7 @@ async function prepare(job: TrainJob, saved: SavedRun | undefined): Promise<Prep
   const rows = await readRows(settings);
   const method = settings.method ?? fittingMethod(rows);
   send({ kind: 'stage', text: `loading ${settings.base_model}` });
-  const base = await loadBase(settings.base_model);
+  const base = await loadBase(settings.base_model, { fourBit: settings.load_in_4bit });
   const { model, tokenizer, chat, eosTokenIds } = base;
   const start = settings.adapter === undefined ? undefined : await readPeftFolder(settings.adapter);
   const shape = { r: settings.lora_r, alpha: settings.lora_alpha, targets: LORA_TARGETS, dropout: 0 } as const;

@@ -41,6 +41,8 @@ export interface TrainPlan {
   readonly totalSteps: number;
   readonly learningRate: number;
   readonly threads: number;
+  /** The base is held in 4 bits. */
+  readonly fourBit: boolean;
   /** Steps that an earlier run has done. */
   readonly resumeStep?: number;
 }

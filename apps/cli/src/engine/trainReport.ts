@@ -71,7 +71,7 @@ export class TrainReport {
     const share = ((100 * plan.trainedParameters) / plan.parameters).toFixed(2);
     const held = plan.validationExamples === 0 ? 'none held out' : `${plan.validationExamples} held out`;
     const rows: [string, string][] = [
-      ['model', `${plan.baseModel}, ${formatCount(plan.parameters)} parameters`],
+      ['model', `${plan.baseModel}, ${formatCount(plan.parameters)} parameters${plan.fourBit ? ' in 4 bits' : ''}`],
       ['method', `${plan.method}, LoRA of ${formatCount(plan.trainedParameters)} parameters (${share}%)`],
       ['examples', `${plan.examples} (${held}), ${formatCount(plan.tokens)} tokens, longest ${plan.longest}`],
       [

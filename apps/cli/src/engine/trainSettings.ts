@@ -28,6 +28,8 @@ export const trainSettings = z.strictObject({
   packing: z.boolean(),
   beta: z.number().positive().optional(),
   plain_text: z.boolean(),
+  /** Hold the frozen base in 4 bits. */
+  load_in_4bit: z.boolean(),
   threads: count,
   seed: z.number().int().min(0),
 });

@@ -1,11 +1,13 @@
 /** `tuneloop merge` and `tuneloop export`: models and adapters in the formats of others. */
-import { copyFile, readFile } from 'node:fs/promises';
+import { copyFile, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { mergeLora } from '@tuneloop/engine/adapters/lora';
 import { readPeftFolder, writePeftFolder } from '@tuneloop/engine/adapters/peft';
 import type { BaseModel } from '@tuneloop/engine/types';
 import { writeModelFolder } from '@tuneloop/engine/weights/loadModel';
 import { type Base, type BaseAndAdapter, baseOfAdapter, loadBaseAndAdapter } from './baseModel.ts';
+
+type JsonObject = Record<string, unknown>;
 
 /** What a folder needs beside weights and config.json; copied where the base has it. */
 const COMPANIONS = [
@@ -18,20 +20,32 @@ const COMPANIONS = [
 
 const isMissing = (error: unknown): boolean => error instanceof Error && 'code' in error && error.code === 'ENOENT';
 
-async function tokenIds(base: Base): Promise<{ bos?: number; eos?: number }> {
-  const config = JSON.parse(await readFile(join(base.model.folder, 'config.json'), 'utf8')) as Record<string, unknown>;
-  const [eos] = base.eosTokenIds;
-  const bos = config['bos_token_id'];
+async function copyIfThere(from: string, to: string): Promise<void> {
+  await copyFile(from, to).catch((error: unknown) => {
+    if (!isMissing(error)) throw error;
+  });
+}
+
+async function tokenIds({ source, tokenizer, eosTokenIds }: Base): Promise<{ bos?: number; eos?: number }> {
+  const [eos] = eosTokenIds;
+  let bos: unknown = tokenizer.tokenId(tokenizer.namedTokens['bos_token'] ?? '');
+  if (source.kind === 'folder') {
+    bos = (JSON.parse(await readFile(join(source.folder, 'config.json'), 'utf8')) as JsonObject)['bos_token_id'];
+  }
   return { ...(typeof bos === 'number' ? { bos } : {}), ...(eos === undefined ? {} : { eos }) };
 }
 
 async function writeFolder(base: Base, model: BaseModel, output: string): Promise<void> {
   await writeModelFolder(output, model, await tokenIds(base));
-  for (const name of COMPANIONS) {
-    await copyFile(join(base.model.folder, name), join(output, name)).catch((error: unknown) => {
-      if (!isMissing(error)) throw error;
-    });
+  const { source } = base;
+  if (source.kind === 'folder') {
+    for (const name of COMPANIONS) await copyIfThere(join(source.folder, name), join(output, name));
+    return;
   }
+  const json = (value: JsonObject): string => `${JSON.stringify(value, null, 1)}\n`;
+  await writeFile(join(output, 'tokenizer.json'), json(source.tokenizer.json));
+  const config = { tokenizer_class: 'PreTrainedTokenizerFast', ...source.tokenizer.config };
+  await writeFile(join(output, 'tokenizer_config.json'), json(config));
 }
 
 function merged({ base, lora }: BaseAndAdapter): BaseModel {
