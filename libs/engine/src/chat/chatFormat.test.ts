@@ -58,7 +58,7 @@ describe('the loss mask', () => {
   });
 
   it('refuses a template that rewrites what was said before', () => {
-    const template = '{{ messages|length }}{% for m in messages %}{{ m.content }}{% endfor %}';
+    const template = '{{ messages|length }}{% for m in messages %}{{ m.content|upper }}{% endfor %}';
     const rewriting = createChatFormat({ tokenizer, template });
     expect(() => rewriting.encodeConversation(messages)).toThrow(expect.objectContaining({ code: 'engine.chat.mask' }));
   });

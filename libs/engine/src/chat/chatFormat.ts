@@ -1,7 +1,10 @@
 import { Template } from '@huggingface/jinja';
 import { EngineError } from '../errors.ts';
+import { isJsonObject } from '../json.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { SftExample } from '../types.ts';
+import { strftime } from './strftime.ts';
+import { assistantSpans } from './turns.ts';
 
 /** A message as OpenAI's and Hugging Face's formats write it; further fields reach the template as they are. */
 export interface ChatMessage {
@@ -27,7 +30,7 @@ export interface ChatFormat {
   /**
    * Token ids of a whole conversation with the weight of each in the loss: the message's weight on what the assistant would
    * have sampled, its end token included; 0 on all else, such as the newline a template puts after the end token.
-   * @throws EngineError `engine.chat.mask` when the template rewrites earlier messages, so that no such mask exists
+   * @throws EngineError `engine.chat.mask` when the template rewrites messages, so that no such mask can be found
    */
   encodeConversation(messages: readonly ChatMessage[], options?: Pick<RenderOptions, 'tools'>): SftExample;
   /** The ids an answer to `messages` would have been sampled as, its end token included. */
@@ -40,32 +43,70 @@ export interface ChatFormatOptions {
   readonly template?: string;
   /** Tokens that end an answer; default: the tokenizer's `eos_token`. */
   readonly eosTokenIds?: readonly number[];
+  /** For templates that write today's date; default: the time of rendering. Training takes a fixed one to be repeatable. */
+  readonly now?: Date;
 }
 
 interface Segment {
   readonly text: string;
+  /** What stands before it. */
+  readonly after: string;
   /** Weight in the loss; 0 for context. */
   readonly weight: number;
+}
+
+/** Stands in templates for `strftime_now`, which the library keeps to itself: in the language of the machine, and untold. */
+const STRFTIME = 'strftime_given';
+
+/** Names for what a model thought before it answered; templates read the first, or `thinking`. */
+const REASONING = ['reasoning_content', 'thinking', 'reasoning'] as const;
+
+function withReasoning(message: ChatMessage): ChatMessage {
+  const reasoning = REASONING.map((name) => message[name]).find((value) => value !== undefined && value !== null);
+  return reasoning === undefined ? message : { thinking: reasoning, ...message, reasoning_content: reasoning };
 }
 
 class JinjaChatFormat implements ChatFormat {
   readonly #tokenizer: Tokenizer;
   readonly #template: Template;
   readonly #eos: readonly number[];
+  readonly #now: Date | undefined;
+  /** Whether the template reads content that is given in parts. */
+  readonly #readsParts: boolean;
 
-  constructor(tokenizer: Tokenizer, template: Template, eos: readonly number[]) {
+  constructor(options: ChatFormatOptions, source: string, template: Template) {
+    const { tokenizer } = options;
+    const own = tokenizer.eosTokenId;
     this.#tokenizer = tokenizer;
     this.#template = template;
-    this.#eos = eos;
+    this.#eos = options.eosTokenIds ?? (own === undefined ? [] : [own]);
+    this.#now = options.now;
+    this.#readsParts = /['"]text['"]|\.text\b/.test(source);
+  }
+
+  /** Text in parts as one text, for templates that know no parts. */
+  #plain(message: ChatMessage, index: number): ChatMessage {
+    const { content } = message;
+    if (this.#readsParts || !Array.isArray(content)) return message;
+    const texts = content.map((part: unknown) => (isJsonObject(part) ? part['text'] : undefined));
+    if (texts.every((text) => typeof text === 'string')) return { ...message, content: texts.join('') };
+    throw new EngineError(
+      'engine.chat.template',
+      `the chat template refuses this conversation: messages[${index}].content has parts that are no text`,
+    );
   }
 
   render(messages: readonly ChatMessage[], options: RenderOptions = {}): string {
+    const given = messages.map((message, index) => withReasoning(this.#plain(message, index)));
     try {
       return this.#template.render({
         ...this.#tokenizer.namedTokens,
-        messages,
+        messages: given,
         add_generation_prompt: options.addGenerationPrompt ?? false,
-        ...(options.tools && { tools: options.tools }),
+        // Transformers defines both, as none: templates ask for `is not none`.
+        tools: options.tools ?? null,
+        documents: null,
+        [STRFTIME]: (format: string) => strftime(this.#now ?? new Date(), format),
       });
     } catch (cause) {
       const why = cause instanceof Error ? cause.message : 'it cannot be rendered';
@@ -80,9 +121,9 @@ class JinjaChatFormat implements ChatFormat {
   encodeConversation(messages: readonly ChatMessage[], options: Pick<RenderOptions, 'tools'> = {}): SftExample {
     const ids: number[] = [];
     const lossWeights: number[] = [];
-    for (const { text, weight } of this.#segments(messages, options)) {
-      // Each segment by itself, as in use: the prompt is encoded first, and the answer's tokens are appended to it.
-      const part = this.#tokenizer.encode(text);
+    for (const { text, after, weight } of this.#segments(messages, options)) {
+      // An answer begins with a token of its own, as in use, where it is appended to the prompt.
+      const part = this.#tokenizer.encode(text, { after });
       const sampled = weight === 0 ? 0 : this.#sampledLength(part);
       part.forEach((id, i) => {
         ids.push(id);
@@ -98,7 +139,8 @@ class JinjaChatFormat implements ChatFormat {
     options: Pick<RenderOptions, 'tools'> = {},
   ): number[] {
     const segments = this.#segments([...messages, { ...answer, weight: 1 }], options);
-    const part = this.#tokenizer.encode(segments.findLast(({ weight }) => weight > 0)?.text ?? '');
+    const last = segments.findLast(({ weight }) => weight > 0);
+    const part = last === undefined ? [] : this.#tokenizer.encode(last.text, { after: last.after });
     return part.slice(0, this.#sampledLength(part));
   }
 
@@ -110,26 +152,24 @@ class JinjaChatFormat implements ChatFormat {
 
   /** The conversation cut where the assistant begins and ends to speak. */
   #segments(messages: readonly ChatMessage[], options: Pick<RenderOptions, 'tools'>): Segment[] {
-    const whole = this.render(messages, options);
+    const render = (some: readonly ChatMessage[], addGenerationPrompt: boolean): string =>
+      this.render(some, { ...options, addGenerationPrompt });
+    const whole = render(messages, false);
+    const ends = this.#eos.map((id) => this.#tokenizer.decode([id], { keepSpecialTokens: true }));
+    const spans = assistantSpans(render, messages, whole, ends);
     const segments: Segment[] = [];
     let at = 0;
-    const cut = (text: string, weight: number, index: number): void => {
-      if (!whole.startsWith(text) || text.length < at) {
-        throw new EngineError(
-          'engine.chat.mask',
-          `the chat template does not append messages as they come (message ${index}), so what the assistant wrote cannot be told apart`,
-        );
-      }
-      segments.push({ text: whole.slice(at, text.length), weight });
-      at = text.length;
+    const cut = (end: number, weight: number): void => {
+      if (end > at) segments.push({ text: whole.slice(at, end), after: whole.slice(0, at), weight });
+      at = end;
     };
-    messages.forEach((message, index) => {
-      if (message.role !== 'assistant') return;
-      cut(this.render(messages.slice(0, index), { ...options, addGenerationPrompt: true }), 0, index);
-      cut(this.render(messages.slice(0, index + 1), options), message.weight ?? 1, index);
+    spans.forEach((span, index) => {
+      if (span === undefined) return;
+      cut(span.start, 0);
+      cut(span.end, messages[index]?.weight ?? 1);
     });
-    segments.push({ text: whole.slice(at), weight: 0 });
-    return segments.filter(({ text }) => text.length > 0);
+    cut(whole.length, 0);
+    return segments;
   }
 }
 
@@ -144,11 +184,10 @@ export function createChatFormat(options: ChatFormatOptions): ChatFormat {
   }
   let template: Template;
   try {
-    template = new Template(source);
+    template = new Template(source.replaceAll(/\bstrftime_now\b/g, STRFTIME));
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : 'unknown syntax';
     throw new EngineError('engine.chat.template', `the chat template cannot be parsed: ${why}`, { cause });
   }
-  const own = options.tokenizer.eosTokenId;
-  return new JinjaChatFormat(options.tokenizer, template, options.eosTokenIds ?? (own === undefined ? [] : [own]));
+  return new JinjaChatFormat(options, source, template);
 }

@@ -4,6 +4,7 @@ import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { EngineError } from '../errors.ts';
 import { isJsonObject, type JsonObject } from '../json.ts';
 import type { TokenIds } from '../types.ts';
+import { withoutLeadingBlank, withUnicodeDigits } from './normalise.ts';
 import { tokenSpelling } from './tokenBytes.ts';
 
 /** Text to token ids and back, as `tokenizer.json` says. */
@@ -17,8 +18,11 @@ export interface Tokenizer {
   /**
    * Special tokens in the text (`<|im_end|>`) become their ids. No beginning or end token is added unless asked for: chat
    * templates write their own.
+   *
+   * `after` is what stands before the text, and is not encoded itself: SentencePiece's tokenizers put a blank before a text
+   * where it begins, and must not where it goes on.
    */
-  encode(text: string, options?: { readonly addSpecialTokens?: boolean }): number[];
+  encode(text: string, options?: { readonly addSpecialTokens?: boolean; readonly after?: string }): number[];
   /** Bytes that are no valid UTF-8 become U+FFFD. Special tokens are left out unless `keepSpecialTokens`. */
   decode(ids: TokenIds, options?: { readonly keepSpecialTokens?: boolean }): string;
   /** The id of a token by its text in the vocabulary. */
@@ -54,23 +58,48 @@ function chatTemplate(config: JsonObject): string | undefined {
   return typeof template === 'string' ? template : undefined;
 }
 
+function newTokenizer(json: JsonObject, config: JsonObject): HuggingFaceTokenizer {
+  const isBpe = isJsonObject(json['model']) && json['model']['type'] === 'BPE';
+  try {
+    return new HuggingFaceTokenizer(withUnicodeDigits(json), {
+      ...config,
+      // Cleaning up changes text that the model wrote. Transformers' default since 5, which also ignores it for BPE.
+      clean_up_tokenization_spaces: isBpe ? false : (config['clean_up_tokenization_spaces'] ?? false),
+    });
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : 'unknown component';
+    throw new EngineError('engine.tokenizer.unsupported', `this tokenizer cannot be used: ${why}`, { cause });
+  }
+}
+
+/** Encodes a text that goes on from another one. */
+function continuation(json: JsonObject, config: JsonObject, whole: HuggingFaceTokenizer) {
+  const { json: bare, blank } = withoutLeadingBlank(json);
+  const encode = (tokenizer: HuggingFaceTokenizer, text: string): number[] =>
+    text === '' ? [] : tokenizer.encode(text, { add_special_tokens: false }).ids;
+  if (blank === 'never') return (text: string): number[] => encode(whole, text);
+  const added = [...whole.get_added_tokens_decoder().values()].map(({ content }) => content);
+  // Made when first needed: it is a second tokenizer.
+  let made: HuggingFaceTokenizer | undefined;
+  return (text: string, after: string): number[] => {
+    if (blank === 'each' && added.some((token) => after.endsWith(token))) return encode(whole, text);
+    made ??= newTokenizer(bare, config);
+    if (blank === 'first') return encode(made, text);
+    // Up to the next added token the text goes on; from there it is in parts as usual.
+    const next = added.map((token) => text.indexOf(token)).filter((at) => at >= 0);
+    const cut = next.length === 0 ? text.length : Math.min(...next);
+    return [...encode(made, text.slice(0, cut)), ...encode(whole, text.slice(cut))];
+  };
+}
+
 /**
  * @param tokenizerJson the parsed `tokenizer.json`
  * @param config the parsed `tokenizer_config.json`, if there is one
  * @throws EngineError `engine.tokenizer.unsupported` when a component of the tokenizer is not known
  */
 export function createTokenizer(tokenizerJson: JsonObject, config: JsonObject = {}): Tokenizer {
-  let tokenizer: HuggingFaceTokenizer;
-  try {
-    tokenizer = new HuggingFaceTokenizer(tokenizerJson, {
-      ...config,
-      // Transformers' default since 5; cleaning up changes text that the model wrote.
-      clean_up_tokenization_spaces: config['clean_up_tokenization_spaces'] ?? false,
-    });
-  } catch (cause) {
-    const why = cause instanceof Error ? cause.message : 'unknown component';
-    throw new EngineError('engine.tokenizer.unsupported', `this tokenizer cannot be used: ${why}`, { cause });
-  }
+  const tokenizer = newTokenizer(tokenizerJson, config);
+  const goOn = continuation(tokenizerJson, config, tokenizer);
   const spelling = tokenSpelling(tokenizerJson);
   const added = tokenizer.get_added_tokens_decoder();
   const unknown = isJsonObject(tokenizerJson['model']) ? tokenizerJson['model']['unk_token'] : undefined;
@@ -82,7 +111,10 @@ export function createTokenizer(tokenizerJson: JsonObject, config: JsonObject = 
     namedTokens: named,
     ...(template !== undefined && { chatTemplate: template }),
     ...(eosTokenId !== undefined && { eosTokenId }),
-    encode: (text, options) => tokenizer.encode(text, { add_special_tokens: options?.addSpecialTokens ?? false }).ids,
+    encode: (text, options) =>
+      options?.after
+        ? goOn(text, options.after)
+        : tokenizer.encode(text, { add_special_tokens: options?.addSpecialTokens ?? false }).ids,
     // The library refuses to decode nothing.
     decode: (ids, options) =>
       ids.length === 0
