@@ -22,6 +22,8 @@ export function strftime(date: Date, format: string): string {
   const two = (value: number): string => String(value).padStart(2, '0');
   const month = MONTHS[date.getMonth()]!;
   const day = DAYS[date.getDay()]!;
+  const newYear = Date.UTC(date.getFullYear(), 0, 0);
+  const dayOfYear = (Date.UTC(date.getFullYear(), date.getMonth(), date.getDate()) - newYear) / 86_400_000;
   const directives: Readonly<Record<string, string>> = {
     A: day,
     a: day.slice(0, 3),
@@ -30,6 +32,7 @@ export function strftime(date: Date, format: string): string {
     d: two(date.getDate()),
     H: two(date.getHours()),
     I: two(date.getHours() % 12 || 12),
+    j: String(dayOfYear).padStart(3, '0'),
     M: two(date.getMinutes()),
     m: two(date.getMonth() + 1),
     p: date.getHours() < 12 ? 'AM' : 'PM',

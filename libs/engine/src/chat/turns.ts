@@ -5,12 +5,24 @@
 import { EngineError } from '../errors.ts';
 import type { ChatMessage } from './chatFormat.ts';
 
+/** Of the end of a prompt, in UTF-16 units: compared to see where an answer begins. */
+const OPENING = 6;
+
 export type Render = (messages: readonly ChatMessage[], addGenerationPrompt: boolean) => string;
 
 /** A part of the rendered text, `[start, end)` in UTF-16 units. */
 export interface Span {
   readonly start: number;
   readonly end: number;
+}
+
+/** Templates may refuse conversations that are cut off, such as an empty one. */
+function attempt(render: Render, messages: readonly ChatMessage[], prompt: boolean): string | undefined {
+  try {
+    return render(messages, prompt);
+  } catch {
+    return undefined;
+  }
 }
 
 /**
@@ -25,14 +37,9 @@ function answering(
   whole: string,
   ends: readonly string[],
 ): Span | undefined {
-  // Templates may refuse conversations that are cut off, such as an empty one.
   const beginning = (count: number, prompt: boolean): number | undefined => {
-    try {
-      const text = render(messages.slice(0, count), prompt);
-      return whole.startsWith(text) ? text.length : undefined;
-    } catch {
-      return undefined;
-    }
+    const text = attempt(render, messages.slice(0, count), prompt);
+    return text !== undefined && whole.startsWith(text) ? text.length : undefined;
   };
   const start = beginning(index, true);
   if (start === undefined) return undefined;
@@ -68,12 +75,8 @@ function marked(render: Render, messages: readonly ChatMessage[], whole: string)
     texts.push(parts);
     return { ...message, content: `${parts.kept}${base}${number++}y` };
   });
-  let rendered: string;
-  try {
-    rendered = render(withMarks, false);
-  } catch {
-    return undefined;
-  }
+  const rendered = attempt(render, withMarks, false);
+  if (rendered === undefined) return undefined;
   const spans: Span[] = [];
   let inMarks = 0;
   let at = 0;
@@ -101,6 +104,17 @@ function marked(render: Render, messages: readonly ChatMessage[], whole: string)
   );
 }
 
+/**
+ * Blanks that the template writes before an answer, and that its prompt does not end with, are the answer's: `[/INST] Hi`
+ * after the prompt `[/INST]`.
+ */
+function withBlanks(span: Span, whole: string, prompt: string | undefined): Span {
+  const before = whole.slice(0, span.start).trimEnd();
+  const opening = prompt?.trimEnd();
+  if (prompt === undefined || opening === undefined || opening.slice(-OPENING) !== before.slice(-OPENING)) return span;
+  return { start: Math.min(span.start, before.length + prompt.length - opening.length), end: span.end };
+}
+
 /** `span` with the end token that follows it, and the blanks before that. */
 function withEnd(span: Span, whole: string, ends: readonly string[]): Span {
   const blanks = /^\s*/.exec(whole.slice(span.end))![0].length;
@@ -126,7 +140,9 @@ export function assistantSpans(
     if (simple !== undefined) return simple;
     byMarks ??= marked(render, messages, whole) ?? [];
     const found = byMarks[index];
-    if (found !== undefined) return withEnd(found, whole, ends);
+    if (found !== undefined) {
+      return withEnd(withBlanks(found, whole, attempt(render, messages.slice(0, index), true)), whole, ends);
+    }
     throw new EngineError(
       'engine.chat.mask',
       `the chat template rewrites what the assistant wrote (message ${index}), so that it cannot be told apart`,

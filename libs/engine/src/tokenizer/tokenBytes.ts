@@ -10,7 +10,7 @@ const UTF8 = new TextEncoder();
  * The character that stands for each byte in byte-level vocabularies (GPT-2's `bytes_to_unicode`): printable bytes stand
  * for themselves, the others for the characters from U+0100 on, in order.
  */
-function byteLevelAlphabet(): Map<string, number> {
+export function byteLevelAlphabet(): Map<string, number> {
   const printable = (byte: number): boolean =>
     (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
   const alphabet = new Map<string, number>();
@@ -22,15 +22,15 @@ function byteLevelAlphabet(): Map<string, number> {
 }
 
 /** The decoder and, for a sequence, its parts. */
-function parts(decoder: unknown): JsonObject[] {
+export function decoderParts(decoder: unknown): JsonObject[] {
   if (!isJsonObject(decoder)) return [];
   const inner = decoder['decoders'];
-  return Array.isArray(inner) ? inner.flatMap(parts) : [decoder];
+  return Array.isArray(inner) ? inner.flatMap(decoderParts) : [decoder];
 }
 
 /** @returns undefined for kinds of vocabulary whose entries do not stand for bytes by themselves (WordPiece and others) */
 export function tokenSpelling(tokenizerJson: JsonObject): TokenSpelling | undefined {
-  const decoders = parts(tokenizerJson['decoder']);
+  const decoders = decoderParts(tokenizerJson['decoder']);
   const of = (type: string): JsonObject | undefined => decoders.find((decoder) => decoder['type'] === type);
   if (of('ByteLevel') !== undefined) {
     const alphabet = byteLevelAlphabet();

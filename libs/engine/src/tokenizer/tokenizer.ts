@@ -4,6 +4,7 @@ import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { EngineError } from '../errors.ts';
 import { isJsonObject, type JsonObject } from '../json.ts';
 import type { TokenIds } from '../types.ts';
+import { decoderOf } from './decoding.ts';
 import { withoutLeadingBlank, withUnicodeDigits } from './normalise.ts';
 import { tokenSpelling } from './tokenBytes.ts';
 
@@ -101,6 +102,7 @@ export function createTokenizer(tokenizerJson: JsonObject, config: JsonObject = 
   const tokenizer = newTokenizer(tokenizerJson, config);
   const goOn = continuation(tokenizerJson, config, tokenizer);
   const spelling = tokenSpelling(tokenizerJson);
+  const decode = decoderOf(tokenizerJson);
   const added = tokenizer.get_added_tokens_decoder();
   const unknown = isJsonObject(tokenizerJson['model']) ? tokenizerJson['model']['unk_token'] : undefined;
   const template = chatTemplate(config);
@@ -115,11 +117,16 @@ export function createTokenizer(tokenizerJson: JsonObject, config: JsonObject = 
       options?.after
         ? goOn(text, options.after)
         : tokenizer.encode(text, { add_special_tokens: options?.addSpecialTokens ?? false }).ids,
-    // The library refuses to decode nothing.
-    decode: (ids, options) =>
-      ids.length === 0
-        ? ''
-        : tokenizer.decode(Array.from(ids), { skip_special_tokens: !(options?.keepSpecialTokens ?? false) }),
+    decode: (ids, options) => {
+      const keep = options?.keepSpecialTokens ?? false;
+      // The library refuses to decode nothing.
+      if (ids.length === 0) return '';
+      if (decode === undefined) return tokenizer.decode(Array.from(ids), { skip_special_tokens: !keep });
+      const entries = Array.from(ids, (id) =>
+        keep || added.get(id)?.special !== true ? tokenizer.id_to_token(id) : undefined,
+      );
+      return decode(entries.filter((entry) => entry !== undefined));
+    },
     tokenId: (token) => tokenizer.token_to_id(token),
     tokenBytes: (id) => {
       if (spelling === undefined) {
