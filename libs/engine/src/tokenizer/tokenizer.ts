@@ -81,15 +81,16 @@ function continuation(json: JsonObject, config: JsonObject, whole: HuggingFaceTo
   if (blank === 'never') return (text: string): number[] => encode(whole, text);
   const added = [...whole.get_added_tokens_decoder().values()].map(({ content }) => content);
   // Made when first needed: it is a second tokenizer.
-  let made: HuggingFaceTokenizer | undefined;
+  let made: { readonly tokenizer: HuggingFaceTokenizer } | undefined;
   return (text: string, after: string): number[] => {
     if (blank === 'each' && added.some((token) => after.endsWith(token))) return encode(whole, text);
-    made ??= newTokenizer(bare, config);
-    if (blank === 'first') return encode(made, text);
+    made ??= { tokenizer: newTokenizer(bare, config) };
+    const { tokenizer } = made;
+    if (blank === 'first') return encode(tokenizer, text);
     // Up to the next added token the text goes on; from there it is in parts as usual.
     const next = added.map((token) => text.indexOf(token)).filter((at) => at >= 0);
     const cut = next.length === 0 ? text.length : Math.min(...next);
-    return [...encode(made, text.slice(0, cut)), ...encode(whole, text.slice(cut))];
+    return [...encode(tokenizer, text.slice(0, cut)), ...encode(whole, text.slice(cut))];
   };
 }
 
