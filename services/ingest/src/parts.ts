@@ -2,6 +2,7 @@ import type { IngestContext } from './config.ts';
 import type { ImageAddresses } from './http/imageAddress.ts';
 import type { FormReader } from './http/readForm.ts';
 import type { Fetcher } from './jobs/fetcher.ts';
+import type { Reader } from './jobs/reader.ts';
 import type { Sweeper } from './jobs/sweeper.ts';
 import type { PictureReader } from './pictures.ts';
 
@@ -12,5 +13,6 @@ export interface IngestParts {
   readonly pictures: PictureReader;
   readonly addresses: ImageAddresses;
   readonly fetcher: Fetcher;
+  readonly reader: Reader;
   readonly sweeper: Sweeper;
 }

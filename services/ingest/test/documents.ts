@@ -1,17 +1,24 @@
 import { crc32 } from 'node:zlib';
 
-/** A zip with its files stored as they are: enough to be a DOCX to whoever looks at its bytes. */
-function storedZip(files: Readonly<Record<string, string>>): Buffer {
+const STORED = 0;
+const DEFLATED = 8;
+
+/** What lies in an archive: a text as it is, or packed bytes with whatever size is said of them. */
+type ZipFile = string | { readonly packed: Buffer; readonly size: number };
+
+/** A zip archive: enough to be a DOCX to whoever looks at its bytes. */
+export function zipOf(files: Readonly<Record<string, ZipFile>>): Buffer {
   const locals: Buffer[] = [];
   const entries: Buffer[] = [];
   let offset = 0;
-  for (const [name, text] of Object.entries(files)) {
-    const data = Buffer.from(text);
+  for (const [name, file] of Object.entries(files)) {
+    const data = typeof file === 'string' ? Buffer.from(file) : file.packed;
     const common = Buffer.alloc(26);
     common.writeUInt16LE(20, 0);
-    common.writeUInt32LE(crc32(data), 10);
+    common.writeUInt16LE(typeof file === 'string' ? STORED : DEFLATED, 4);
+    common.writeUInt32LE(typeof file === 'string' ? crc32(data) : 0, 10);
     common.writeUInt32LE(data.length, 14);
-    common.writeUInt32LE(data.length, 18);
+    common.writeUInt32LE(typeof file === 'string' ? data.length : file.size, 18);
     common.writeUInt16LE(Buffer.byteLength(name), 22);
     const local = Buffer.concat([Buffer.from('PK\x03\x04'), common, Buffer.from(name), data]);
     const tail = Buffer.alloc(14);
@@ -29,7 +36,7 @@ function storedZip(files: Readonly<Record<string, string>>): Buffer {
   return Buffer.concat([...locals, directory, Buffer.from('PK\x05\x06'), end]);
 }
 
-export const DOCX = storedZip({
+export const DOCX = zipOf({
   '[Content_Types].xml':
     '<?xml version="1.0"?><Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types"><Override PartName="/word/document.xml" ContentType="application/vnd.openxmlformats-officedocument.wordprocessingml.document.main+xml"/></Types>',
   'word/document.xml': '<w:document/>',

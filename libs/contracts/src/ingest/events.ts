@@ -76,6 +76,25 @@ export const documentUploaded = defineEvent({
   }),
 });
 
+export const documentChunked = defineEvent({
+  type: 'document.chunked',
+  version: 1,
+  owner: 'ingest',
+  summary: 'A document was split into scored chunks.',
+  schema: z.object({
+    document_id: uuid,
+    chunks: z.number().int(),
+    /** Chunks that try to steer the model that reads them. */
+    flagged: z.number().int(),
+    /** Chunks that repeat an earlier one of the project. */
+    duplicates: z.number().int().optional(),
+    /** Of the document: grows with each change of its chunks. */
+    version: z.number().int().optional(),
+    /** Permanent split group: documents that share chunks. */
+    cluster_id: uuid.optional(),
+  }),
+});
+
 export const itemErased = defineEvent({
   type: 'item.erased',
   version: 1,

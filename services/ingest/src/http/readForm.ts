@@ -40,7 +40,7 @@ async function readForm(request: FastifyRequest, limits: FormLimits): Promise<Up
     throw new AppError({
       code: 'http.media_type_unsupported',
       status: 415,
-      message: 'Content-Type must be multipart/form-data with the picture in the field "file"',
+      message: 'Content-Type must be multipart/form-data with the file in the field "file"',
       field: 'Content-Type',
     });
   }
@@ -78,8 +78,7 @@ async function readParts(request: FastifyRequest, limits: FormLimits): Promise<U
     if (value.includes('\0')) throw badRequest('request.nul_character', `${name} holds a NUL character`, name);
     fields[name] = value;
   }
-  if (!file)
-    throw badRequest('ingest.form.file_missing', 'file is missing: send the picture in a field "file"', 'file');
+  if (!file) throw badRequest('ingest.form.file_missing', 'file is missing: send it in a field "file"', 'file');
   return { file, fields };
 }
 

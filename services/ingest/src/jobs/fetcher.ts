@@ -36,12 +36,15 @@ export class Fetcher implements Job {
   readonly name = 'fetcher';
   readonly #ctx: IngestContext;
   readonly #pictures: PictureReader;
+  readonly #onDocument: () => void;
   readonly #http: SafeFetcher;
   readonly #pool: LeasedPool;
 
-  constructor(ctx: IngestContext, pictures: PictureReader) {
+  /** @param onDocument told of each stored document, which is then to be read */
+  constructor(ctx: IngestContext, pictures: PictureReader, onDocument: () => void) {
     this.#ctx = ctx;
     this.#pictures = pictures;
+    this.#onDocument = onDocument;
     this.#http = new SafeFetcher({ allowHosts: ctx.config.FETCH_ALLOW_HOSTS });
     this.#pool = new LeasedPool({
       pg: ctx.pg,
@@ -155,8 +158,11 @@ export class Fetcher implements Job {
             content_type: contentType,
             metadata: item.metadata ?? {},
             provenance: provenanceOf(row),
+            chunk_tokens: null,
+            overlap_tokens: 0,
           };
           await storeDocument(tx, document, store);
+          tx.afterCommit(this.#onDocument);
           await settleFetch(tx, row.id, 'done', null);
           this.#ctx.faults.hit('ingest.before_fetch_commit');
         },

@@ -7,13 +7,13 @@ import type { Tx } from '@tuneloop/runtime/pg/database';
 import { fileTypeFromBuffer } from 'file-type';
 import { documentType, type DocumentType } from '../domain/documentType.ts';
 import { type DocumentRow, insertDocument } from '../store/documents.ts';
-import { sessionOf } from './storeImage.ts';
+import { sessionOf, withSession } from './storeImage.ts';
 
 /** @throws AppError 4xx `ingest.document.*` for what is no document that is taken. */
 export async function checkDocument(bytes: Buffer, name: string, declared: string | undefined): Promise<DocumentType> {
   if (bytes.length === 0) throw refused('empty', 'file is empty', 400);
   if (bytes.length > MAX_DOCUMENT_BYTES) {
-    throw refused('too_large', `file is larger than ${MAX_DOCUMENT_BYTES / 1024 / 1024} MB`, 413);
+    throw documentTooLarge();
   }
   const sniffed = (await fileTypeFromBuffer(bytes))?.mime;
   const type = documentType({ bytes, sniffed, name, declared });
@@ -25,15 +25,20 @@ export async function checkDocument(bytes: Buffer, name: string, declared: strin
   );
 }
 
-/** Records a document whose blob is stored in this transaction, and tells of it. Chunking starts from the event. */
+export function documentTooLarge(): AppError {
+  return refused('too_large', `file is larger than ${MAX_DOCUMENT_BYTES / 1024 / 1024} MB`, 413);
+}
+
+/** Records a document whose blob is stored in this transaction, and tells of it. It is read afterwards, by the reader. */
 export async function storeDocument(
   tx: Tx,
   document: Omit<DocumentRow, 'blob_key' | 'sha256' | 'size'>,
   store: (tx: Tx) => Promise<BlobRef>,
 ): Promise<void> {
-  if (document.session_id !== null) await sessionOf(tx, document.session_id);
+  const session = document.session_id === null ? undefined : await sessionOf(tx, document.session_id);
+  const provenance = withSession(document.provenance, session);
   const stored = await store(tx);
-  await insertDocument(tx, { ...document, blob_key: stored.key, sha256: stored.sha256, size: stored.size });
+  await insertDocument(tx, { ...document, provenance, blob_key: stored.key, sha256: stored.sha256, size: stored.size });
   await emit(tx, documentUploaded, {
     subject: document.id,
     aggregateVersion: 1,
@@ -44,7 +49,7 @@ export async function storeDocument(
       blob_key: stored.key,
       content_type: document.content_type,
       size: stored.size,
-      provenance: document.provenance,
+      provenance,
     },
   });
 }

@@ -100,7 +100,11 @@ export async function sessionOf(tx: Tx, sessionId: string): Promise<SessionRow> 
   });
 }
 
-function withSession(own: z.output<typeof provenance>, session: SessionRow | undefined): z.output<typeof provenance> {
+/** What is not said of an item is said by its session. */
+export function withSession(
+  own: z.output<typeof provenance>,
+  session: SessionRow | undefined,
+): z.output<typeof provenance> {
   return {
     source_url: own.source_url ?? session?.url ?? null,
     collected_at: own.collected_at,
