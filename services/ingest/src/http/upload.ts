@@ -94,10 +94,11 @@ export async function receiveImage<S extends z.ZodType, A>(
   const id = newId();
   const attempt = { id, projectId: request.auth.projectId, bytes: picture.bytes, contentType: picture.contentType };
   return withBlob(ctx, attempt, (store) =>
-    request.idempotent(
-      async (tx) => upload.answer(await storeImage(tx, ctx, id, picture, item, store)),
-      formContent(form),
-    ),
+    request.idempotent(async (tx) => {
+      const row = await storeImage(tx, ctx, id, picture, item, store);
+      ctx.faults.hit('ingest.before_upload_commit');
+      return upload.answer(row);
+    }, formContent(form)),
   );
 }
 
