@@ -2,7 +2,7 @@
 import { EngineError } from '../errors.ts';
 import { shown, type JsonObject } from '../json.ts';
 import { withGgufFile, type GgufMetadata, type GgufValue } from '../weights/gguf.ts';
-import { createTokenizer, type Tokenizer } from './tokenizer.ts';
+import { createTokenizer, type Tokenizer, type TokenizerFiles } from './tokenizer.ts';
 
 const LLAMA3_SPLIT =
   "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
@@ -13,7 +13,7 @@ const TEKKEN_SPLIT =
   '|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+';
 
 /** How a byte-level vocabulary cuts text before merging, by `tokenizer.ggml.pre`. */
-interface PreTokenizer {
+export interface PreTokenizer {
   readonly split?: string;
   /** Each digit by itself, before GPT-2's own cut. */
   readonly digits?: true;
@@ -34,6 +34,7 @@ export const GGUF_PRE_TOKENIZERS: ReadonlyMap<string, PreTokenizer> = new Map([
   ['llama-bpe', LLAMA3],
   ['llama3', LLAMA3],
   ['llama-v3', LLAMA3],
+  ['smaug-bpe', { split: LLAMA3_SPLIT }],
   ['qwen2', QWEN2],
   ['deepseek-r1-qwen', QWEN2],
   ['tekken', { split: TEKKEN_SPLIT, ignoreMerges: true, addBos: true }],
@@ -43,7 +44,7 @@ export const GGUF_PRE_TOKENIZERS: ReadonlyMap<string, PreTokenizer> = new Map([
 export const GGUF_TOKEN_TYPE = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
 
 /** What SentencePiece writes for a space. */
-const SPIECE_SPACE = '\u2581';
+export const SPIECE_SPACE = '\u2581';
 
 function unsupported(what: string): EngineError {
   return new EngineError('engine.tokenizer.unsupported', `the tokenizer of this GGUF file cannot be used: ${what}`);
@@ -179,12 +180,6 @@ const NAMED = {
   unk_token: 'unknown_token_id',
   pad_token: 'padding_token_id',
 } as const;
-
-/** `tokenizer.json` and `tokenizer_config.json` in memory. */
-export interface TokenizerFiles {
-  readonly json: JsonObject;
-  readonly config: JsonObject;
-}
 
 /** Puts BOS before and EOS after a text that asks for special tokens. */
 function postProcessor(bos: string | undefined, eos: string | undefined, tokens: readonly string[]): JsonObject | null {

@@ -150,16 +150,29 @@ async function readJsonObject(path: string): Promise<JsonObject> {
   return parsed;
 }
 
+/** `tokenizer.json` and `tokenizer_config.json`, parsed. */
+export interface TokenizerFiles {
+  readonly json: JsonObject;
+  /** With the text of `chat_template.jinja`, where there is one, as `chat_template`. */
+  readonly config: JsonObject;
+}
+
 /**
- * Loads `tokenizer.json`, and beside it `tokenizer_config.json` and `chat_template.jinja` where they are.
+ * Reads `tokenizer.json`, and beside it `tokenizer_config.json` and `chat_template.jinja` where they are.
  * @throws EngineError `engine.tokenizer.missing_file`, `engine.tokenizer.unsupported`
  */
-export async function loadTokenizerFolder(folder: string): Promise<Tokenizer> {
+export async function readTokenizerFiles(folder: string): Promise<TokenizerFiles> {
   const optional = async (file: string): Promise<string | undefined> =>
     await readFile(join(folder, file), 'utf8').catch(() => undefined);
   const configText = await optional('tokenizer_config.json');
   const template = await optional('chat_template.jinja');
   const config = configText === undefined ? {} : await readJsonObject(join(folder, 'tokenizer_config.json'));
   const json = await readJsonObject(join(folder, 'tokenizer.json'));
-  return createTokenizer(json, template === undefined ? config : { ...config, chat_template: template });
+  return { json, config: template === undefined ? config : { ...config, chat_template: template } };
+}
+
+/** {@link readTokenizerFiles} made into a tokenizer. @throws EngineError as that and {@link createTokenizer} */
+export async function loadTokenizerFolder(folder: string): Promise<Tokenizer> {
+  const { json, config } = await readTokenizerFiles(folder);
+  return createTokenizer(json, config);
 }
