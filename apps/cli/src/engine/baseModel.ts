@@ -5,8 +5,13 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { PEFT_CONFIG_FILE, readPeftFolder } from '@tuneloop/engine/adapters/peft';
 import { type ChatFormat, createChatFormat } from '@tuneloop/engine/chat/chatFormat';
-import { ggufTokenizerFiles, type TokenizerFiles } from '@tuneloop/engine/tokenizer/fromGguf';
-import { createTokenizer, loadTokenizerFolder, type Tokenizer } from '@tuneloop/engine/tokenizer/tokenizer';
+import { ggufTokenizerFiles } from '@tuneloop/engine/tokenizer/fromGguf';
+import {
+  createTokenizer,
+  loadTokenizerFolder,
+  type Tokenizer,
+  type TokenizerFiles,
+} from '@tuneloop/engine/tokenizer/tokenizer';
 import type { BaseModel, LoraWeights } from '@tuneloop/engine/types';
 import { loadGguf } from '@tuneloop/engine/weights/loadGguf';
 import { loadModelFolder } from '@tuneloop/engine/weights/loadModel';
