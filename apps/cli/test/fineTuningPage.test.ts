@@ -56,7 +56,12 @@ it('shows commands that work, in the order of the page, on the data it shows', a
   }
   const answers = (await readFile(join(folder, 'answers.jsonl'), 'utf8')).trimEnd().split('\n');
   expect(answers).toHaveLength(4);
-  for (const path of ['merged/model.safetensors', 'classifier/metrics.json', 'classifier-2/classifier.json']) {
+  for (const path of [
+    'merged/model.safetensors',
+    'classifier/metrics.json',
+    'reward/reward_head.json',
+    'classifier-2/classifier.json',
+  ]) {
     expect(existsSync(join(folder, 'out', path)), path).toBe(true);
   }
 });

@@ -9,7 +9,12 @@ import { createRandom } from '@tuneloop/engine/random';
 import { LORA_TARGETS } from '@tuneloop/engine/types';
 import { loadModelFolder } from '@tuneloop/engine/weights/loadModel';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import type { Command } from 'commander';
+import { exportCommand } from '../src/commands/export.ts';
+import { generateCommand } from '../src/commands/generate.ts';
+import { mergeCommand } from '../src/commands/merge.ts';
 import { type Ran, tuneloop } from './engineCommand.ts';
+import { refusal } from './refusal.ts';
 
 const NANO = fileURLToPath(new URL('../../../models/nano/base', import.meta.url));
 const FACTS =
@@ -111,20 +116,16 @@ it('reads a prompt from standard input and goes on with plain text', () => {
 });
 
 it('refuses what it cannot answer, by name', async () => {
-  const cases: [string[], number, RegExp][] = [
-    [['generate', '--prompt', 'x'], 2, /give --model, --adapter or both/],
-    [['generate', '--model', 'nano', '--prompt', ' '], 2, /the prompt is empty/],
-    [['generate', '--model', 'nano', '--prompt', 'x', '--top-p', '2'], 2, /--top-p.*above 0 and at most 1/],
-    [['generate', '--model', 'nowhere', '--prompt', 'x'], 1, /there is no model nowhere/],
-    [
-      ['generate', '--model', 'nano', '--chat', 'answered.jsonl'],
-      1,
-      /answered\.jsonl:1: the last message is an answer/,
-    ],
-    [['merge', '--output', 'x'], 2, /--adapter/],
-    [['export', '--model', 'nano', '--format', 'peft', '--output', 'x'], 2, /is for adapters: give --adapter/],
+  const cases: [() => Command, string[], number, RegExp][] = [
+    [generateCommand, ['--prompt', 'x'], 2, /give --model, --adapter or both/],
+    [generateCommand, ['--model', 'nano', '--prompt', ' '], 2, /the prompt is empty/],
+    [generateCommand, ['--model', 'nano', '--prompt', 'x', '--top-p', '2'], 2, /--top-p.*above 0 and at most 1/],
+    [generateCommand, ['--model', 'nowhere', '--prompt', 'x'], 1, /there is no model nowhere/],
+    [generateCommand, ['--model', 'nano', '--chat', at('answered.jsonl')], 1, /jsonl:1: the last message is an answer/],
+    [mergeCommand, ['--output', at('x')], 2, /--adapter/],
+    [exportCommand, ['--model', 'nano', '--format', 'peft', '--output', at('x')], 2, /for adapters: give --adapter/],
   ];
-  for (const [args, status, message] of cases) {
-    expect(await tuneloop(args, folder)).toMatchObject({ status, stderr: expect.stringMatching(message) });
+  for (const [command, args, status, message] of cases) {
+    expect(await refusal(command(), args)).toMatchObject({ status, message: expect.stringMatching(message) });
   }
 });

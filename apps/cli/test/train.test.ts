@@ -4,10 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { readPeftFolder } from '@tuneloop/engine/adapters/peft';
+import { readRewardFolder } from '@tuneloop/engine/adapters/rewardHead';
 import { initWeights } from '@tuneloop/engine/models/initWeights';
 import { loadModelFolder, writeModelFolder } from '@tuneloop/engine/weights/loadModel';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { trainCommand } from '../src/commands/train.ts';
 import { RunningCommand, tuneloop } from './engineCommand.ts';
+import { refusal } from './refusal.ts';
 
 const NANO = fileURLToPath(new URL('../../../models/nano/base', import.meta.url));
 const NOUNS = ['chair', 'lamp', 'jacket', 'bag'];
@@ -105,17 +108,24 @@ it('names the line of a bad example and writes nothing', async () => {
   expect(existsSync(at('none'))).toBe(false);
 });
 
-it('refuses data that the method cannot learn from, and wrong flags, each by name', async () => {
-  const method = await tuneloop(train('none', 'chats.jsonl', '--method', 'dpo'), folder);
-  expect(method).toMatchObject({ status: 1, stderr: expect.stringMatching(/line 1 is a conversation.*--method dpo/) });
-  for (const [flags, message] of [
+it('refuses data that the method cannot learn from', async () => {
+  const failed = await tuneloop(train('none', 'chats.jsonl', '--method', 'dpo'), folder);
+  expect(failed).toMatchObject({ status: 1, stderr: expect.stringMatching(/line 1 is a conversation.*--method dpo/) });
+});
+
+it('refuses wrong flags by name', async () => {
+  const chats = ['--dataset', at('chats.jsonl'), '--output', at('x')];
+  const cases: [string[], RegExp][] = [
     [['--epochs', '0'], /--epochs.*whole number from 1/],
     [['--learning-rate', 'fast'], /--learning-rate.*number above 0/],
-    [['--dataset', 'missing.jsonl'], /--dataset.*no such file/],
-    [['--dataset', 'chats.jsonl', '--output', 'x'], /--base-model is needed/],
-  ] as const) {
-    const refused = await tuneloop(['train', ...flags], folder);
-    expect(refused).toMatchObject({ status: 2, stderr: expect.stringMatching(message) });
+    [['--dataset', at('missing.jsonl')], /--dataset.*no such file/],
+    [chats, /--base-model is needed/],
+    [[...chats, '--validation', at('chats.jsonl'), '--validation-split', '0.1'], /cannot be used with/],
+    [[...chats, '--resume'], /holds no stopped run/],
+    [[...chats, '--model-path', folder], /--model-path is for tables/],
+  ];
+  for (const [args, message] of cases) {
+    expect(await refusal(trainCommand(), args)).toMatchObject({ status: 2, message: expect.stringMatching(message) });
   }
 });
 
@@ -132,6 +142,21 @@ it('learns from single verdicts, and goes on from an adapter', async () => {
   const [from, to] = [await readPeftFolder(at('kto')), await readPeftFolder(at('dpo'))];
   expect(to.config).toEqual(from.config);
   expect(to.tensors).not.toEqual(from.tensors);
+});
+
+it('trains a reward model of several dimensions from pairs', async () => {
+  const judged = pairs.slice(0, 8).flatMap((pair) =>
+    ['accurate', 'brief'].map((dimension) => ({
+      prompt: asked(pair),
+      chosen: `A ${pair.colour} ${pair.noun}.`,
+      rejected: `A pink and very expensive ${pair.noun}.`,
+      dimension,
+    })),
+  );
+  await writeFile(at('judged.jsonl'), jsonl(judged));
+  const done = await tuneloop(train('reward', 'judged.jsonl', '--method', 'reward', '--epochs', '3'), folder);
+  expect(done).toMatchObject({ status: 0, stdout: expect.stringMatching(/accuracy 1\.00/) });
+  expect((await readRewardFolder(at('reward'))).head.dimensions).toEqual(['accurate', 'brief']);
 });
 
 it('holds the base in 4 bits when asked, and says what it cannot hold so', async () => {

@@ -3,7 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { predict, readClassifierFolder } from '@tuneloop/engine/classifier/classifier';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { trainCommand } from '../src/commands/train.ts';
 import { type Ran, tuneloop } from './engineCommand.ts';
+import { refusal } from './refusal.ts';
 
 let folder: string;
 const at = (...names: string[]): string => join(folder, ...names);
@@ -106,20 +108,19 @@ it('names line and column of what is wrong in the table and in its configuration
     ['words.csv', 'model.yaml', /columns\.id: the table has no such column; its columns are amount, outcome/],
   ];
   for (const [data, config, message] of cases) {
-    expect(await train(data, config, 'none')).toMatchObject({ status: 1, stderr: expect.stringMatching(message) });
+    const args = ['--dataset', at(data), '--config', at(config), '--output', at('none')];
+    expect(await refusal(trainCommand(), args)).toMatchObject({ status: 1, message: expect.stringMatching(message) });
   }
 });
 
 it('refuses flags that do not go with a table', async () => {
+  const table = ['--dataset', at('log.csv'), '--output', at('x')];
   const cases: [string[], RegExp][] = [
-    [['--dataset', 'log.csv', '--output', 'x'], /--config is needed to train on a table/],
-    [['--dataset', 'log.csv', '--config', 'model.yaml', '--output', 'x', '--lora-r', '4'], /--lora-r is for language/],
-    [['--dataset', 'log.csv', '--config', 'model.yaml', '--output', 'x', '--fine-tune'], /needs --model-path/],
+    [table, /--config is needed to train on a table/],
+    [[...table, '--config', at('model.yaml'), '--lora-r', '4'], /--lora-r is for language/],
+    [[...table, '--config', at('model.yaml'), '--fine-tune'], /needs --model-path/],
   ];
   for (const [args, message] of cases) {
-    expect(await tuneloop(['train', ...args], folder)).toMatchObject({
-      status: 2,
-      stderr: expect.stringMatching(message),
-    });
+    expect(await refusal(trainCommand(), args)).toMatchObject({ status: 2, message: expect.stringMatching(message) });
   }
 });

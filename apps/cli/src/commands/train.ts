@@ -33,9 +33,10 @@ Examples:
 Datasets are JSON Lines, one example a line:
   {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}
   {"prompt": "…", "completion": "…"}
-  {"prompt": "…", "chosen": "…", "rejected": "…"}                                     (dpo)
-  {"input": {"messages": […]}, "preferred_output": […], "non_preferred_output": […]}  (dpo)
+  {"prompt": "…", "chosen": "…", "rejected": "…"}                                     (dpo, kto, reward)
+  {"input": {"messages": […]}, "preferred_output": […], "non_preferred_output": […]}  (dpo, kto, reward)
   {"prompt": "…", "completion": "…", "label": true}                                   (kto)
+  {"prompt": "…", "completion": "…", "score": 0.5}                                    (reward)
 
 Tables are CSV with a header; model.yaml names the column to predict ("target: outcome").
 

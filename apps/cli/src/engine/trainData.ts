@@ -5,11 +5,22 @@ import type {
   DpoExample,
   KtoExample,
   LoraWeights,
+  RewardHead,
+  RewardPair,
+  ScoredText,
   SftExample,
   TrainerOptions,
   TrainingHyper,
 } from '@tuneloop/engine/types';
-import { type Encoded, encodePreferences, encodeRated, encodeSft, type Writing } from './dataset/encode.ts';
+import {
+  type Encoded,
+  encodePreferences,
+  encodeRated,
+  encodeRewardPairs,
+  encodeScored,
+  encodeSft,
+  type Writing,
+} from './dataset/encode.ts';
 import { DataError, readJsonLines } from './dataset/jsonLines.ts';
 import { parseRow, type Row } from './dataset/rows.ts';
 import type { Method, TrainSettings } from './trainSettings.ts';
@@ -30,7 +41,9 @@ interface Parts<T> {
 export type TrainData =
   | (Parts<SftExample> & { readonly method: 'sft' })
   | (Parts<DpoExample> & { readonly method: 'dpo' })
-  | (Parts<KtoExample> & { readonly method: 'kto' });
+  | (Parts<KtoExample> & { readonly method: 'kto' })
+  | (Parts<RewardPair> & { readonly method: 'reward'; readonly kind: 'pairs' })
+  | (Parts<ScoredText> & { readonly method: 'reward'; readonly kind: 'scores' });
 
 /** Draws the validation rows by the seed: the same settings give the same split. */
 function splitRows(rows: readonly Row[], share: number, seed: number): Rows {
@@ -54,6 +67,7 @@ export async function readRows(settings: TrainSettings): Promise<Rows> {
 export function fittingMethod({ training }: Rows): Method {
   const kind = training[0]?.kind;
   if (kind === 'preference') return 'dpo';
+  if (kind === 'scored') return 'reward';
   return kind === 'rated' ? 'kto' : 'sft';
 }
 
@@ -66,6 +80,11 @@ export function encodeRows(rows: Rows, method: Method, writing: Writing): TrainD
   };
   if (method === 'dpo') return { method, ...both((part) => encodePreferences(part, writing, method)) };
   if (method === 'kto') return { method, ...both((part) => encodeRated(part, writing)) };
+  if (method === 'reward') {
+    return rows.training[0]?.kind === 'scored'
+      ? { method, kind: 'scores', ...both((part) => encodeScored(part, writing)) }
+      : { method, kind: 'pairs', ...both((part) => encodeRewardPairs(part, writing)) };
+  }
   return { method, ...both((part) => encodeSft(part, writing)) };
 }
 
@@ -83,15 +102,20 @@ export function stepsOf({ training, method }: TrainData, hyper: TrainingHyper): 
   return steps;
 }
 
-type Common = Omit<TrainerOptions, 'task' | 'data' | 'evaluation' | 'reference'>;
+type Common = Omit<TrainerOptions, 'task' | 'data' | 'evaluation' | 'reference' | 'head' | 'lora'> & {
+  readonly lora: LoraWeights;
+};
 
-/** @param reference what preferences are measured against */
-export function trainerOptions(
-  data: TrainData,
-  common: Common,
-  steps: number,
-  reference: 'base' | LoraWeights,
-): TrainerOptions {
+/** What a method trains beside the adapter, or measures against. */
+export interface MethodParts {
+  /** Of preferences and verdicts. */
+  readonly reference: 'base' | LoraWeights;
+  /** Of a reward model. */
+  readonly head?: RewardHead;
+}
+
+export function trainerOptions(data: TrainData, common: Common, steps: number, method: MethodParts): TrainerOptions {
+  const { reference, head } = method;
   const everySteps = Math.max(1, Math.ceil(steps / EVALUATIONS_A_RUN));
   const parts = <T>({ training, validation }: Parts<T>) => ({
     data: training.examples,
@@ -99,5 +123,9 @@ export function trainerOptions(
   });
   if (data.method === 'dpo') return { ...common, task: data.method, reference, ...parts(data) };
   if (data.method === 'kto') return { ...common, task: data.method, reference, ...parts(data) };
+  if (data.method === 'reward') {
+    const given = { ...common, task: data.method, ...(head === undefined ? {} : { head }) };
+    return data.kind === 'pairs' ? { ...given, ...parts(data) } : { ...given, ...parts(data) };
+  }
   return { ...common, task: data.method, ...parts(data) };
 }

@@ -3,8 +3,10 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { initLora } from '@tuneloop/engine/adapters/lora';
 import { readPeftFolder, writePeftFolder } from '@tuneloop/engine/adapters/peft';
+import { initRewardHead, readRewardFolder, writeRewardFolder } from '@tuneloop/engine/adapters/rewardHead';
 import { createTrainer } from '@tuneloop/engine/train/trainer';
 import {
+  type BaseModel,
   LORA_TARGETS,
   type LoraWeights,
   type TrainerOptions,
@@ -12,12 +14,13 @@ import {
   type TrainResult,
 } from '@tuneloop/engine/types';
 import { type Base, loadBase, parameterCount } from './baseModel.ts';
-import type { Writing } from './dataset/encode.ts';
+import { rewardDimensions, type Writing } from './dataset/encode.ts';
 import type { RunFolder, SavedRun } from './runFolder.ts';
 import {
   encodeRows,
   fittingMethod,
   longestOf,
+  type MethodParts,
   readRows,
   stepsOf,
   type TrainData,
@@ -95,6 +98,28 @@ function describe(job: TrainJob, base: Base, lora: LoraWeights, data: TrainData,
   };
 }
 
+interface Start extends MethodParts {
+  readonly lora: LoraWeights;
+}
+
+/** What training begins with: a fresh adapter, or the given one, which then is what preferences are measured against. */
+async function startOf(
+  settings: TrainSettings,
+  method: Method,
+  { config }: BaseModel,
+  dimensions: readonly string[],
+): Promise<Start> {
+  const { adapter, seed } = settings;
+  if (adapter !== undefined) {
+    if (method === 'reward') return { reference: 'base', ...(await readRewardFolder(adapter)) };
+    const lora = await readPeftFolder(adapter);
+    return { lora, reference: lora };
+  }
+  const shape = { r: settings.lora_r, alpha: settings.lora_alpha, targets: LORA_TARGETS, dropout: 0 } as const;
+  const head = method === 'reward' ? { head: initRewardHead(config, dimensions, seed) } : {};
+  return { lora: initLora(config, shape, seed), reference: 'base', ...head };
+}
+
 async function prepare(job: TrainJob, saved: SavedRun | undefined): Promise<Prepared> {
   const { settings, folder, send, signal } = job;
   send({ kind: 'stage', text: `reading ${settings.dataset}` });
@@ -103,9 +128,7 @@ async function prepare(job: TrainJob, saved: SavedRun | undefined): Promise<Prep
   send({ kind: 'stage', text: `loading ${settings.base_model}` });
   const base = await loadBase(settings.base_model, { fourBit: settings.load_in_4bit });
   const { model, tokenizer, chat, eosTokenIds } = base;
-  const start = settings.adapter === undefined ? undefined : await readPeftFolder(settings.adapter);
-  const shape = { r: settings.lora_r, alpha: settings.lora_alpha, targets: LORA_TARGETS, dropout: 0 } as const;
-  const lora = start ?? initLora(model.config, shape, settings.seed);
+  const { lora, ...parts } = await startOf(settings, method, model, rewardDimensions(rows.training));
   send({ kind: 'stage', text: 'writing examples as tokens' });
   const maxLength = Math.min(settings.max_length ?? DEFAULT_MAX_LENGTH, model.config.maxPositions);
   const asChat = chat !== undefined && !settings.plain_text ? { chat } : {};
@@ -127,8 +150,7 @@ async function prepare(job: TrainJob, saved: SavedRun | undefined): Promise<Prep
   };
   return {
     plan: saved === undefined ? plan : { ...plan, resumeStep: saved.step },
-    // An adapter that is trained on is also what its preferences are measured against.
-    options: trainerOptions(data, common, plan.totalSteps, start ?? 'base'),
+    options: trainerOptions(data, common, plan.totalSteps, parts),
   };
 }
 
@@ -175,7 +197,9 @@ export async function runTrainJob(job: TrainJob): Promise<TrainOutcome> {
     },
   });
   const result = await trainer.run();
-  await writePeftFolder(folder.path, result.lora!, settings.base_model);
+  const { lora, rewardHead: head } = result;
+  if (head === undefined) await writePeftFolder(folder.path, lora!, settings.base_model);
+  else await writeRewardFolder(folder.path, { lora: lora!, head }, settings.base_model);
   await folder.writeManifest(await manifestOf(job, prepared, result));
   await folder.removeStates();
   const summary: TrainSummary = {

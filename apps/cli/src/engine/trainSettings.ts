@@ -1,7 +1,7 @@
 /** What a training run was asked for: `training_args.json` in its output folder, from which it can be resumed. */
 import { z } from 'zod';
 
-export const METHODS = ['sft', 'dpo', 'kto'] as const;
+export const METHODS = ['sft', 'dpo', 'kto', 'reward'] as const;
 export type Method = (typeof METHODS)[number];
 
 const count = z.number().int().min(1);

@@ -1,7 +1,7 @@
 /** From rows to token ids, for each method. */
 import type { ChatFormat, ChatMessage } from '@tuneloop/engine/chat/chatFormat';
 import type { Tokenizer } from '@tuneloop/engine/tokenizer/tokenizer';
-import type { DpoExample, KtoExample, SftExample } from '@tuneloop/engine/types';
+import type { DpoExample, KtoExample, RewardPair, ScoredText, SftExample } from '@tuneloop/engine/types';
 import { DataError } from './jsonLines.ts';
 import type { Answer, Prompt, Row, RowKind } from './rows.ts';
 
@@ -96,6 +96,7 @@ function wrongKind(row: Row, method: string, fitting: string): DataError {
     completion: 'a prompt with one answer',
     preference: 'a preference between two answers',
     rated: 'a rated answer',
+    scored: 'an answer with a score',
   };
   return new DataError(`line ${row.line} is ${what[row.kind]}, which --method ${method} cannot learn from: ${fitting}`);
 }
@@ -116,7 +117,9 @@ function sftIds(row: Row, writing: Writing): SftExample {
     const ids = [...prompt, ...answers[0]!];
     return { ids, lossWeights: new Float32Array(ids.length).fill(1, prompt.length) };
   }
-  const fitting = row.kind === 'preference' ? 'use --method dpo' : 'use --method kto';
+  const fitting = { preference: 'use --method dpo', rated: 'use --method kto', scored: 'use --method reward' }[
+    row.kind
+  ];
   throw wrongKind(row, 'sft', fitting);
 }
 
@@ -163,6 +166,40 @@ export function encodeRated(rows: readonly Row[], writing: Writing): Encoded<Kto
     if (length > writing.maxLength) return undefined;
     return { example: { prompt, completion, desirable: row.desirable }, length };
   });
+}
+
+/** Preferences for a reward model. @throws DataError */
+export function encodeRewardPairs(rows: readonly Row[], writing: Writing): Encoded<RewardPair> {
+  const { examples, ...rest } = encodePreferences(rows, writing, 'reward');
+  const left = new Set(rest.left);
+  const kept = rows.filter((row) => !left.has(row.line));
+  const judged = examples.map((pair, i): RewardPair => {
+    const row = kept[i]!;
+    if (row.kind !== 'preference') return pair;
+    const { margin, dimension } = row;
+    return { ...pair, ...(margin === undefined ? {} : { margin }), ...(dimension === undefined ? {} : { dimension }) };
+  });
+  return { examples: judged, ...rest };
+}
+
+/** Answers with scores for a reward model. @throws DataError */
+export function encodeScored(rows: readonly Row[], writing: Writing): Encoded<ScoredText> {
+  return collect(rows, (row) => {
+    if (row.kind !== 'scored') throw wrongKind(row, 'reward', 'its first line is a score, so all must be');
+    const { prompt, answers } = encodeAnswers(row, row.prompt, [row.answer], writing);
+    const ids = [...prompt, ...answers[0]!];
+    return ids.length > writing.maxLength ? undefined : { example: { ids, scores: row.scores }, length: ids.length };
+  });
+}
+
+/** What the head of a reward model gives: every dimension that the rows name, in their order. */
+export function rewardDimensions(rows: readonly Row[]): string[] {
+  const named = rows.flatMap((row) => {
+    if (row.kind === 'scored') return Object.keys(row.scores);
+    return row.kind === 'preference' && row.dimension !== undefined ? [row.dimension] : [];
+  });
+  // A pair that names none is about the first.
+  return named.length === 0 ? ['reward'] : [...new Set(named)];
 }
 
 type RatedRow = Extract<Row, { readonly kind: 'rated' }>;

@@ -48,6 +48,14 @@ describe('parseRow', () => {
         { kind: 'preference', prompt: [user], chosen: assistant('a'), rejected: assistant('b'), margin: 2 },
       ],
       [
+        { prompt: 'p', completion: 'c', scores: { a: 1 } },
+        { kind: 'scored', prompt: 'p', answer: 'c', scores: { a: 1 } },
+      ],
+      [
+        { prompt: 'p', completion: 'c', score: 2 },
+        { kind: 'scored', prompt: 'p', answer: 'c', scores: { reward: 2 } },
+      ],
+      [
         { prompt: 'p', completion: 'c', label: false },
         { kind: 'rated', prompt: 'p', answer: 'c', desirable: false },
       ],

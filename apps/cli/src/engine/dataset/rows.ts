@@ -9,6 +9,7 @@
  *   {input: {messages}, preferred_output, non_preferred_output}  preference    OpenAI dpo
  *   {prompt?, chosen, rejected}                            preference    TRL; without a prompt the shared beginning is it
  *   {prompt, completion, label}                            rated         TRL kto
+ *   {prompt, completion, score | scores: {name: number}}   scored        for reward models
  */
 import type { ChatMessage } from '@tuneloop/engine/chat/chatFormat';
 import { z } from 'zod';
@@ -31,7 +32,15 @@ export type Row = { readonly line: number } & (
       readonly rejected: Answer;
       /** How much better the chosen one is, where the file says so (reward models). */
       readonly margin?: number;
+      /** In which respect, for reward models of several dimensions. */
+      readonly dimension?: string;
       readonly tools?: Tools;
+    }
+  | {
+      readonly kind: 'scored';
+      readonly prompt: Prompt;
+      readonly answer: Answer;
+      readonly scores: Readonly<Record<string, number>>;
     }
   | { readonly kind: 'rated'; readonly prompt: Prompt; readonly answer: Answer; readonly desirable: boolean }
 );
@@ -61,6 +70,8 @@ const nonEmpty = z.string().refine((text) => text.trim() !== '', 'is empty');
 const prompt = z.union([nonEmpty, messages], 'must be text or a list of messages');
 const tools = z.array(z.unknown()).optional();
 
+const judged = { margin: z.number().optional(), dimension: z.string().min(1).optional() };
+
 const forms = {
   conversation: z.looseObject({ messages, tools }),
   shareGpt: z.looseObject({
@@ -74,8 +85,14 @@ const forms = {
     preferred_output: messages,
     non_preferred_output: messages,
   }),
-  preference: z.looseObject({ prompt, chosen: prompt, rejected: prompt, margin: z.number().optional(), tools }),
-  implicitPreference: z.looseObject({ chosen: messages, rejected: messages, margin: z.number().optional(), tools }),
+  preference: z.looseObject({ prompt, chosen: prompt, rejected: prompt, ...judged, tools }),
+  implicitPreference: z.looseObject({ chosen: messages, rejected: messages, ...judged, tools }),
+  scored: z.looseObject({
+    prompt,
+    completion: prompt,
+    score: z.number().optional(),
+    scores: z.record(z.string().min(1), z.number()).optional(),
+  }),
   rated: z.looseObject({ prompt, completion: prompt, label: z.boolean('must be true (good) or false (bad)') }),
 };
 
@@ -143,7 +160,15 @@ function implicitPreference(
 }
 
 const withTools = (given: Tools | undefined): { tools?: Tools } => (given === undefined ? {} : { tools: given });
-const withMargin = (given: number | undefined): { margin?: number } => (given === undefined ? {} : { margin: given });
+const withJudgement = ({ margin, dimension }: Judgement): { margin?: number; dimension?: string } => ({
+  ...(margin === undefined ? {} : { margin }),
+  ...(dimension === undefined ? {} : { dimension }),
+});
+
+interface Judgement {
+  readonly margin?: number | undefined;
+  readonly dimension?: string | undefined;
+}
 
 const asText = (answer: Answer): string => (typeof answer === 'string' ? answer : JSON.stringify(answer));
 
@@ -162,9 +187,9 @@ function preference(value: object, line: number): Row {
     return different({ kind: 'preference', line, prompt: context, chosen, rejected, ...withTools(row.input.tools) });
   }
   if (!('prompt' in value)) {
-    const { margin, tools: given } = read(forms.implicitPreference, value);
+    const { tools: given, ...judgement } = read(forms.implicitPreference, value);
     const parts = implicitPreference(value);
-    return different({ kind: 'preference', line, ...parts, ...withMargin(margin), ...withTools(given) });
+    return different({ kind: 'preference', line, ...parts, ...withJudgement(judgement), ...withTools(given) });
   }
   const row = read(forms.preference, value);
   return different({
@@ -173,7 +198,7 @@ function preference(value: object, line: number): Row {
     prompt: row.prompt,
     chosen: answerOf(row.chosen, 'chosen'),
     rejected: answerOf(row.rejected, 'rejected'),
-    ...withMargin(row.margin),
+    ...withJudgement(row),
     ...withTools(row.tools),
   });
 }
@@ -195,6 +220,12 @@ export function parseRow(value: unknown, line: number): Row {
       answer: answerOf(row.completion, 'completion'),
       desirable: row.label,
     };
+  }
+  if ('score' in value || 'scores' in value) {
+    const row = read(forms.scored, value);
+    const scores = { ...(row.score === undefined ? {} : { reward: row.score }), ...row.scores };
+    if (Object.keys(scores).length === 0) throw new LineError('scores must name at least one dimension');
+    return { kind: 'scored', line, prompt: row.prompt, answer: answerOf(row.completion, 'completion'), scores };
   }
   if ('prompt' in value || 'completion' in value) {
     const row = read(forms.completion, value);
