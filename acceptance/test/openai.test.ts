@@ -330,7 +330,7 @@ describe('fine-tuning', () => {
     expect((await refusal(client.models.retrieve(done.fine_tuned_model!))).status).toBe(404);
   });
 
-  it('preferences: dpo with beta, and what was held out is told', async () => {
+  it('preferences: dpo with beta, on every line of the file', async () => {
     const training_file = await upload(preferences());
     const job = await client.fineTuning.jobs.create({
       ...{ model: 'nano', training_file },
@@ -342,9 +342,9 @@ describe('fine-tuning', () => {
     expect(done.fine_tuned_model).toMatch(/^ft:nano:sample:/);
     const answer = await client.chat.completions.create({ ...ask, model: done.fine_tuned_model! });
     expect(answer.choices[0]!.message.content).not.toBe('');
-    // Without a validation file the project's permanent splits hold some back: said, not hidden.
+    // Without a validation file every line is trained on, but for those that the project tests its models on.
     const messages = (await client.fineTuning.jobs.listEvents(job.id)).data.map(({ message }) => message);
-    expect(messages.join('\n')).toMatch(/\d+ examples to train on, \d+ held out/);
+    expect(messages.join('\n')).toMatch(/12 examples to train on, 0 to validate with/);
   });
 
   it('goes on from a fine-tuned model, and takes the older place of hyperparameters', async () => {

@@ -73,6 +73,7 @@ interface Version {
   examples: number;
   splits: { train: number; validation: number; test: number };
   leaked_groups: number;
+  held_back?: { count: number; lines: number[] };
 }
 
 interface Problem {
@@ -308,14 +309,14 @@ describe('freezing a file', () => {
     return (await readRows(answer.body)).map((row) => exampleRow.parse(row));
   }
 
-  it('splits a supervised file by its groups, the same each time, without a test split', async () => {
-    const projectId = await system.project({ validation_share: 0.2, test_share: 0.2 });
+  it('trains on every line of a file alone, whatever the shares of the project, the same each time', async () => {
+    const projectId = await system.project({ validation_share: 0.5, test_share: 0.5 });
     const id = await upload(projectId, supervised(80));
     const { status, body } = await freezeUpload(projectId, { training_file: id, method: 'sft' });
     expect(status).toBe(200);
-    expect(body).toMatchObject({ kind: 'sft', examples: 80, leaked_groups: 0, splits: { test: 0 } });
-    expect(body.splits.validation).toBeGreaterThan(0);
-    expect(body.splits.train).toBeGreaterThan(30);
+    const splits = { train: 80, validation: 0, test: 0 };
+    expect(body).toMatchObject({ kind: 'sft', examples: 80, leaked_groups: 0, splits });
+    expect(body.held_back).toBeUndefined();
     const all = await rows(projectId, body.id);
     expect(all[0]).toMatchObject({ rejected: null, weight: 1, lineage: { feedback_ids: [], response_ids: [] } });
     expect(all[0]?.messages.map((message) => message.role)).toEqual(['system', 'user']);
@@ -364,11 +365,37 @@ describe('freezing a file', () => {
     );
     const held = new Set(test.map((row) => row.group_key));
     const all = await rows(projectId, body.id);
-    expect(all.filter((row) => row.split === 'validation').length).toBe(
-      all.filter((row) => held.has(row.group_key)).length,
+    expect(all.some((row) => held.has(row.group_key))).toBe(false);
+    // What is held back is named, line by line, and everything else is trained on.
+    const kept = new Set(all.map((row) => row.messages.at(-1)?.content));
+    const missing = asked.flatMap((text, index) => (kept.has(text) ? [] : [index + 1]));
+    expect(missing.length).toBeGreaterThan(0);
+    expect(body.splits).toEqual({ train: asked.length - missing.length, validation: 0, test: 0 });
+    expect(body.held_back).toEqual({ count: missing.length, lines: missing.slice(0, 10) });
+    expect(body.leaked_groups).toBe(0);
+  });
+
+  it('refuses a file of which every prompt is in the test split', async () => {
+    const projectId = await system.project({ validation_share: 0, test_share: 0.9 });
+    await publishAll(system, projectId, pairs(40, 's'));
+    await freeze(system, projectId, { min_examples: 1 });
+    const lines = Array.from({ length: 40 }, (_, index) =>
+      JSON.stringify({
+        messages: [
+          { role: 'user', content: `Prompt s${index}` },
+          { role: 'assistant', content: 'x' },
+        ],
+      }),
     );
-    expect(all.some((row) => row.split === 'train' && held.has(row.group_key))).toBe(false);
-    expect(body.splits.validation).toBeGreaterThan(0);
+    const whole = await upload(projectId, lines.join('\n'));
+    const { body } = await freezeUpload(projectId, { training_file: whole, method: 'sft' });
+    const held = body.held_back!.lines.map((line) => lines[line - 1]!);
+    expect(held).toHaveLength(10);
+
+    const training = await upload(projectId, held.join('\n'));
+    const refused = await freezeUpload(projectId, { training_file: training, method: 'sft' });
+    expect(refused.status).toBe(400);
+    expect(refused.body).toMatchObject({ code: 'datasets.file.all_held_out', errors: [{ field: 'training_file' }] });
   });
 
   it('keeps a prompt that was trained on out of the test split for ever', async () => {

@@ -12,6 +12,10 @@ beforeAll(async () => {
   projectId = await test.system.project();
   client = await clientOf(projectId);
   test.peers.files.set('file-good', { rows: preferenceRows({ train: 16, validation: 4, test: 0 }) });
+  test.peers.files.set('file-partly', {
+    rows: preferenceRows({ train: 16, validation: 0, test: 0 }),
+    heldBack: [3, 7],
+  });
   test.peers.files.set('file-bad', { error: 'line 3: messages is required' });
 });
 afterAll(() => test.stop());
@@ -115,6 +119,21 @@ describe('the openai SDK', () => {
     expect(all).toEqual([next.id, created.id]);
     const tagged = await client.fineTuning.jobs.list({ metadata: { team: 'shop' } });
     expect(tagged.data.map((row) => row.id)).toEqual([created.id]);
+  });
+
+  it('names the lines that were held back, and trains without anything to validate with', async () => {
+    const created = await client.fineTuning.jobs.create({
+      model: 'nano',
+      training_file: 'file-partly',
+      method: { type: 'dpo', dpo: { hyperparameters: { n_epochs: 1, batch_size: 16 } } },
+    });
+    expect(await finished(created.id)).toMatchObject({ status: 'succeeded', error: null });
+    const { data } = await client.fineTuning.jobs.listEvents(created.id, { limit: 50 });
+    const warned = data.filter((event) => event.level === 'warn').map((event) => event.message);
+    expect(warned).toEqual([
+      'Lines 3, 7 of the training file were held back: this project tests its models on those prompts and never trains on them.',
+    ]);
+    expect(data.map((event) => event.message).join('\n')).toContain('16 examples to train on, 0 to validate with');
   });
 
   it('reports what is wrong in a file as the failed job’s error, naming the line', async () => {

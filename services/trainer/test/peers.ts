@@ -21,7 +21,7 @@ export interface Peers {
   failGenerations: number;
   addVersion(rows: readonly ExampleRow[]): EventData<typeof datasetReady>;
   /** Files that /v1/files knows, with what freezing them gives: a version or an error. */
-  readonly files: Map<string, { rows: readonly ExampleRow[] } | { error: string }>;
+  readonly files: Map<string, { rows: readonly ExampleRow[]; heldBack?: readonly number[] } | { error: string }>;
   readonly registered: { filename: string; storage_key: string }[];
   close(): Promise<void>;
 }
@@ -141,7 +141,8 @@ export async function startPeers(): Promise<Peers> {
         .status(file ? 400 : 404)
         .send({ code: 'datasets.file.invalid', detail, errors: [{ field: 'training_file', message: detail }] });
     }
-    return versionBody(add(file.rows));
+    const { heldBack: lines } = file;
+    return { ...versionBody(add(file.rows)), ...(lines ? { held_back: { count: lines.length, lines } } : {}) };
   });
   app.get<{ Params: { id: string } }>('/v1/files/:id', async (request, reply) => {
     const { id } = request.params;

@@ -18,6 +18,8 @@ export const datasetVersion = z.object({
   /** Groups that ended up in more than one split: always 0, checked when the version is frozen. */
   leaked_groups: z.number().int(),
   open_quarantine: z.number().int(),
+  /** Lines of a training file that are not trained on: their prompts are in the test split. `lines` names the first. */
+  held_back: z.object({ count: z.number().int(), lines: z.array(z.number().int()) }).optional(),
   created_at: timestamp,
 });
 

@@ -3,6 +3,9 @@ import type { DatasetValidation, ValidationFinding } from '@tuneloop/contracts/d
 /** Longest list of ids or lines that a finding names. */
 export const MAX_NAMED = 10;
 
+/** Code of the finding that names lines of a file that were held back from training. */
+export const HELD_BACK = 'held_back';
+
 const SKIP_REASONS: Readonly<Record<string, (count: number) => string>> = {
   empty_answer: (n) => `${n} had an empty answer and were left out.`,
   same_answers: (n) => `${n} preferred an answer over the same text and were left out.`,
@@ -19,6 +22,8 @@ export interface FrozenFacts {
   }[];
   readonly duplicates: number;
   readonly duplicateIds: readonly string[];
+  /** Lines of a training file that were left out because their prompts are in the test split. */
+  readonly heldBack?: readonly number[];
   readonly leaks: { readonly count: number; readonly groups: readonly string[] };
   /** Sentences on what may be missing. */
   readonly missed: readonly string[];
@@ -41,6 +46,15 @@ export function validateFrozen(facts: FrozenFacts): DatasetValidation {
       message: `${facts.leaks.count} groups lie in more than one split.`,
       count: facts.leaks.count,
       examples: facts.leaks.groups.slice(0, MAX_NAMED),
+    });
+  }
+  const heldBack = facts.heldBack ?? [];
+  if (heldBack.length > 0) {
+    warnings.push({
+      code: HELD_BACK,
+      message: `${heldBack.length} lines have prompts of the project's test split, which is never trained on, and were left out.`,
+      count: heldBack.length,
+      examples: heldBack.slice(0, MAX_NAMED).map(String),
     });
   }
   if (facts.duplicates > 0) {

@@ -1,8 +1,10 @@
+import { HELD_BACK } from '../domain/validation.ts';
 import type { DatasetOverview } from '../store/datasets.ts';
 import type { FreezeRow } from '../store/freezes.ts';
 import type { VersionRow } from '../store/versions.ts';
 
 export function versionBody(row: VersionRow) {
+  const heldBack = row.validation.warnings.find((finding) => finding.code === HELD_BACK);
   const { train_examples: train, validation_examples: validation, test_examples: test } = row;
   return {
     id: row.id,
@@ -17,6 +19,7 @@ export function versionBody(row: VersionRow) {
     query: row.query,
     leaked_groups: row.leaked_groups,
     open_quarantine: row.open_quarantine,
+    ...(heldBack ? { held_back: { count: heldBack.count, lines: heldBack.examples.map(Number) } } : {}),
     created_at: row.created_at.toISOString(),
   };
 }

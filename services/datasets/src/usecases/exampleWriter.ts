@@ -1,12 +1,10 @@
 import { deterministicId } from '@tuneloop/runtime/ids';
 import type { Tx } from '@tuneloop/runtime/pg/database';
-import type { ProjectSettings } from '@tuneloop/runtime/projects';
 import type { Split } from '../domain/splits.ts';
 import { type FileExample, groupOfExample } from '../domain/trainingFile.ts';
 import type { FileRow } from '../store/files.ts';
 import { claimPrompts, findGroupSplits, insertGroups } from '../store/groups.ts';
 import { insertExamples, type NewExample } from '../store/versions.ts';
-import { shareOf } from './projectResponse.ts';
 
 const BATCH_ROWS = 500;
 const BATCH_CHARS = 4 * 1024 * 1024;
@@ -15,25 +13,23 @@ export interface PendingExample {
   readonly file: FileRow;
   readonly line: number;
   readonly example: FileExample;
-  readonly split: Split | null;
+  readonly split: Exclude<Split, 'test'>;
 }
 
 /** Writes examples in batches; each batch settles its groups and inserts its rows with a few statements. */
 export class ExampleWriter {
   readonly #tx: Tx;
   readonly #versionId: string;
-  readonly #settings: ProjectSettings;
   readonly #ordinals: Record<Split, number> = { train: 0, validation: 0, test: 0 };
   #batch: PendingExample[] = [];
   #chars = 0;
   lines = 0;
-  /** Groups of the project's test split that are trained on all the same, since the files say so. */
-  readonly knownTestGroups = new Set<string>();
+  /** Lines of the training file that are in no split: their prompts are in the project's test split. */
+  readonly heldBack: number[] = [];
 
-  constructor(tx: Tx, versionId: string, settings: ProjectSettings) {
+  constructor(tx: Tx, versionId: string) {
     this.#tx = tx;
     this.#versionId = versionId;
-    this.#settings = settings;
   }
 
   async add(item: PendingExample): Promise<void> {
@@ -56,7 +52,10 @@ export class ExampleWriter {
     );
   }
 
-  /** Where each example belongs: its prompt's known group, or its own, which has or now draws its split for ever. */
+  /**
+   * Where each example belongs: its prompt's known group, or its own. A group that the project has not seen gets the
+   * file's split for ever, so that what was trained on is never drawn into the test split later.
+   */
   async #settleGroups(batch: readonly PendingExample[]) {
     const tx = this.#tx;
     const own = batch.map((item) => ({ item, ...groupOfExample(item.example.messages) }));
@@ -70,27 +69,26 @@ export class ExampleWriter {
       tx,
       keyed.map(({ groupKey, item }) => ({
         groupKey,
-        split: item.split ?? shareOf(tx.projectId ?? '', groupKey, this.#settings),
+        split: item.split,
       })),
     );
     const groups = await findGroupSplits(
       tx,
       keyed.map(({ groupKey }) => groupKey),
     );
-    return keyed.map(({ item, promptLink, groupKey }) => {
-      const group = groups.get(groupKey) ?? { root: groupKey, split: 'train' as const };
-      return { item, promptLink, root: group.root, split: this.#splitOf(item, group) };
+    return keyed.flatMap(({ item, promptLink, groupKey }) => {
+      const group = groups.get(groupKey) ?? { root: groupKey, split: item.split };
+      if (item.split === 'train' && group.split === 'test') {
+        this.heldBack.push(item.line);
+        return [];
+      }
+      return [{ item, promptLink, root: group.root }];
     });
   }
 
-  #splitOf(item: PendingExample, group: { root: string; split: Split }): Split {
-    if (item.split === null) return group.split === 'test' ? 'validation' : group.split;
-    if (item.split === 'train' && group.split === 'test') this.knownTestGroups.add(group.root);
-    return item.split;
-  }
-
-  #row(placed: { item: PendingExample; promptLink: string | null; root: string; split: Split }): NewExample {
-    const { item, promptLink, root, split } = placed;
+  #row(placed: { item: PendingExample; promptLink: string | null; root: string }): NewExample {
+    const { item, promptLink, root } = placed;
+    const { split } = item;
     const { messages, chosen, rejected, weight } = item.example;
     const id = deterministicId('file-example', item.file.sha256, split, String(item.line));
     const lineage = { feedback_ids: [], response_ids: [], image_id: null };

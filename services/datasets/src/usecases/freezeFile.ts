@@ -2,10 +2,8 @@ import { AppError, badRequest } from '@tuneloop/runtime/errors';
 import { checkJsonValue } from '@tuneloop/runtime/http/jsonBody';
 import { deterministicId } from '@tuneloop/runtime/ids';
 import type { Tx } from '@tuneloop/runtime/pg/database';
-import { projectSettings } from '@tuneloop/runtime/projects';
 import type { DatasetsContext } from '../config.ts';
 import { readJsonLines } from '../domain/jsonLines.ts';
-import type { Split } from '../domain/splits.ts';
 import { type FileExample, type FileMethod, LineError, parseLine } from '../domain/trainingFile.ts';
 import { MAX_NAMED, validateFrozen } from '../domain/validation.ts';
 import { insertDataset } from '../store/datasets.ts';
@@ -37,8 +35,8 @@ export interface FileFreeze {
 /**
  * Makes a version of an uploaded file. The same files and method always are the same version.
  *
- * With a validation file, each file is its split. Without one the groups' permanent splits decide, and what they hold
- * out validates: a file needs no test split, and a prompt of the project's test split is never trained on.
+ * Each file is its split, whole: every line of the training file is trained on but those whose prompt lies in the
+ * project's permanent test split, which are left out and named. (ADR 7)
  * @throws AppError 404 for an unknown file, 400 naming the first bad lines.
  */
 export async function freezeFile(tx: Tx, ctx: DatasetsContext, request: FileFreeze): Promise<VersionRow> {
@@ -46,7 +44,7 @@ export async function freezeFile(tx: Tx, ctx: DatasetsContext, request: FileFree
   const validation =
     request.validationFile === null ? null : await requireFile(tx, request.validationFile, 'validation_file');
   const versionId = deterministicId(
-    'file-version',
+    'file-version-2',
     tx.projectId ?? '',
     request.method,
     training.sha256,
@@ -58,9 +56,8 @@ export async function freezeFile(tx: Tx, ctx: DatasetsContext, request: FileFree
   if (existing) return existing;
 
   await beginVersion(tx, versionId);
-  const writer = new ExampleWriter(tx, versionId, await projectSettings(tx, ctx));
-  const split = validation === null ? null : 'train';
-  await readFile(ctx, writer, training, { method: request.method, field: 'training_file', split });
+  const writer = new ExampleWriter(tx, versionId);
+  await readFile(ctx, writer, training, { method: request.method, field: 'training_file', split: 'train' });
   if (writer.lines < MIN_EXAMPLES) {
     throw badRequest(
       'datasets.file.too_few',
@@ -71,14 +68,13 @@ export async function freezeFile(tx: Tx, ctx: DatasetsContext, request: FileFree
   if (validation) {
     await readFile(ctx, writer, validation, { method: request.method, field: 'validation_file', split: 'validation' });
   }
-  return closeVersion(tx, request, { versionId, training, validation, knownTestGroups: writer.knownTestGroups });
+  return closeVersion(tx, request, { versionId, training, validation, heldBack: writer.heldBack });
 }
 
 interface Part {
   readonly method: FileMethod;
   readonly field: 'training_file' | 'validation_file';
-  /** Null: the groups decide. */
-  readonly split: Split | null;
+  readonly split: 'train' | 'validation';
 }
 
 async function readFile(ctx: DatasetsContext, writer: ExampleWriter, file: FileRow, part: Part): Promise<void> {
@@ -120,7 +116,8 @@ interface Written {
   readonly versionId: string;
   readonly training: FileRow;
   readonly validation: FileRow | null;
-  readonly knownTestGroups: ReadonlySet<string>;
+  /** Lines of the training file. */
+  readonly heldBack: readonly number[];
 }
 
 async function closeVersion(tx: Tx, request: FileFreeze, written: Written): Promise<VersionRow> {
@@ -129,18 +126,17 @@ async function closeVersion(tx: Tx, request: FileFreeze, written: Written): Prom
   if (counts.train_examples === 0) {
     throw badRequest(
       'datasets.file.all_held_out',
-      'Every example belongs to a group that is held out. Send a validation_file to decide the splits yourself.',
+      "Every prompt of the training file is in this project's test split, which is never trained on. Add other prompts.",
       'training_file',
     );
   }
   const leaks = await findLeaks(tx, versionId);
-  const groups = [...new Set([...leaks.groups, ...written.knownTestGroups])];
-  const leaked = leaks.count + written.knownTestGroups.size;
   const checked = validateFrozen({
     skipped: [],
     missed: [],
     missingAnswers: 0,
-    leaks: { count: leaked, groups },
+    leaks,
+    heldBack: written.heldBack,
     duplicates: counts.duplicates,
     duplicateIds: counts.duplicate_ids,
     stats: {
@@ -177,7 +173,7 @@ async function closeVersion(tx: Tx, request: FileFreeze, written: Written): Prom
     },
     // The files' owner decided the splits: a leak is said and kept, and stands in the way of promotion, not of training.
     validation: { ...checked, errors: [], warnings: [...checked.errors, ...checked.warnings] },
-    leaked_groups: leaked,
+    leaked_groups: leaks.count,
     open_quarantine: 0,
     created_by: request.requestedBy,
   });

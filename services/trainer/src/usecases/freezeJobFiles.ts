@@ -10,6 +10,8 @@ import { findJobById, type JobDataset, type JobRow, lockJobById, updateJob } fro
 /** Half a gigabyte of examples is validated line by line. */
 const FREEZE_TIMEOUT_MS = 15 * 60_000;
 
+type HeldBack = NonNullable<z.output<typeof datasetVersion>['held_back']>;
+
 export function jobDataset(version: z.output<typeof datasetVersion>): JobDataset {
   const { id, content_hash, examples, splits, test_groups, test_fingerprint } = version;
   return { id, content_hash, examples, splits, test_groups, test_fingerprint };
@@ -20,23 +22,23 @@ export async function freezeFiles(
   ctx: TrainerContext,
   job: Pick<JobRow, 'id' | 'method'> & { readonly openai: NonNullable<JobRow['openai']> },
   call: { readonly projectId: string; readonly signal?: AbortSignal; readonly timeoutMs: number },
-): Promise<JobDataset> {
+): Promise<{ readonly dataset: JobDataset; readonly heldBack: HeldBack | undefined }> {
   const { training_file, validation_file } = job.openai;
   const version = await ctx.callers.call(
     freezeFile,
     { body: { training_file, validation_file, method: job.method === 'dpo' ? 'dpo' : 'sft' } },
     { ...call, correlationId: job.id, idempotencyKey: `freeze-${job.id}` },
   );
-  return jobDataset(version);
+  return { dataset: jobDataset(version), heldBack: version.held_back };
 }
 
 /** `validating` -> `queued`: the job's files become the version that it trains on. */
 export async function freezeJobFiles(ctx: TrainerContext, lease: Lease): Promise<void> {
   const job = await ctx.pg.withTenant(lease.projectId, (tx) => findJobById(tx, lease.id));
   if (!job?.openai) throw new Error(`job ${lease.id} has no files to validate`);
-  let dataset: JobDataset;
+  let frozen: Awaited<ReturnType<typeof freezeFiles>>;
   try {
-    dataset = await freezeFiles(
+    frozen = await freezeFiles(
       ctx,
       { id: job.id, method: job.method, openai: job.openai },
       { projectId: lease.projectId, signal: lease.signal, timeoutMs: FREEZE_TIMEOUT_MS },
@@ -54,6 +56,7 @@ export async function freezeJobFiles(ctx: TrainerContext, lease: Lease): Promise
     });
   }
   await ctx.pg.withTenant(lease.projectId, async (tx) => {
+    const { dataset, heldBack } = frozen;
     await assertLease(tx, 'training_jobs', lease);
     const current = await lockJobById(tx, lease.id);
     if (current?.status !== 'validating') return;
@@ -62,18 +65,18 @@ export async function freezeJobFiles(ctx: TrainerContext, lease: Lease): Promise
       tx,
       lease.id,
       'info',
-      `${splitsAsText(dataset, job.openai?.validation_file ?? null)} The job is queued.`,
+      `The files were validated: ${dataset.splits.train} examples to train on, ${dataset.splits.validation} to validate with. The job is queued.`,
     );
+    if (heldBack) await insertMessage(tx, lease.id, 'warn', heldBackAsText(heldBack));
   });
 }
 
-/** Whoever sends one file alone must learn that not all of it is trained on, and how to have it otherwise. */
-function splitsAsText(dataset: JobDataset, validationFile: string | null): string {
-  const { train, validation, test } = dataset.splits;
-  const held = validation + test;
-  const why =
-    held > 0 && validationFile === null
-      ? ' by the permanent splits of this project (send a validation_file to decide yourself)'
-      : '';
-  return `The files were validated: ${train} examples to train on, ${held} held out${why}.`;
+/** Whoever sends a file must learn which of its lines were not trained on, and why. */
+function heldBackAsText({ count, lines }: HeldBack): string {
+  const more = count > lines.length ? ` and ${count - lines.length} more` : '';
+  const [which, were] = count === 1 ? ['Line', 'was'] : ['Lines', 'were'];
+  return (
+    `${which} ${lines.join(', ')}${more} of the training file ${were} held back: this project tests its models on those ` +
+    'prompts and never trains on them.'
+  );
 }
