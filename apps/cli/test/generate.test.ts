@@ -7,6 +7,7 @@ import { initLora } from '@tuneloop/engine/adapters/lora';
 import { readPeftFolder, writePeftFolder } from '@tuneloop/engine/adapters/peft';
 import { createRandom } from '@tuneloop/engine/random';
 import { LORA_TARGETS } from '@tuneloop/engine/types';
+import { withGgufFile } from '@tuneloop/engine/weights/gguf';
 import { loadModelFolder } from '@tuneloop/engine/weights/loadModel';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Command } from 'commander';
@@ -104,6 +105,24 @@ it('exports an adapter alone, and a merged model', async () => {
   ]);
 });
 
+it('exports GGUF: the whole model, which answers as before, and the adapter alone', async () => {
+  const greedy = ['--prompt', FACTS, '--temperature', '0', '--max-tokens', '24', '--json'];
+  const [before] = answers(await generate('--adapter', 'adapter', ...greedy));
+  const both = ['--model', 'nano', '--adapter', 'adapter', '--format', 'gguf'];
+  const whole = await tuneloop(['export', ...both, '--type', 'F32', '--output', 'out/whole.gguf'], folder);
+  expect(whole).toMatchObject({ status: 0, stdout: 'wrote out/whole.gguf\n' });
+  const [after] = answers(await generate('--model', 'out/whole.gguf', ...greedy));
+  expect(after!.text).toBe(before!.text);
+  const alone = await tuneloop(['export', '--adapter', 'adapter', '--format', 'gguf', '--output', 'lora.gguf'], folder);
+  expect(alone).toMatchObject({ status: 0 });
+  const header = await withGgufFile(at('lora.gguf'), ({ metadata }) => Promise.resolve(metadata));
+  expect([header.get('general.type'), header.get('adapter.lora.alpha')]).toEqual(['adapter', 8]);
+  // A folder from a GGUF file brings its tokenizer with it.
+  const back = ['export', '--model', 'out/whole.gguf', '--format', 'safetensors', '--output', 'back'];
+  expect((await tuneloop(back, folder)).status).toBe(0);
+  expect(answers(await generate('--model', 'back', ...greedy))[0]!.text).toBe(before!.text);
+});
+
 it('reads a prompt from standard input and goes on with plain text', () => {
   const bin = fileURLToPath(new URL('../src/bin.ts', import.meta.url));
   const args = [bin, 'generate', '--model', 'nano', '--plain-text', '--temperature', '0', '--threads', '1'];
@@ -123,6 +142,7 @@ it('refuses what it cannot answer, by name', async () => {
     [generateCommand, ['--model', 'nowhere', '--prompt', 'x'], 1, /there is no model nowhere/],
     [generateCommand, ['--model', 'nano', '--chat', at('answered.jsonl')], 1, /jsonl:1: the last message is an answer/],
     [mergeCommand, ['--output', at('x')], 2, /--adapter/],
+    [exportCommand, ['--model', 'nano', '--format', 'gguf', '--output', at('x')], 2, /ends in \.gguf/],
     [exportCommand, ['--model', 'nano', '--format', 'peft', '--output', at('x')], 2, /for adapters: give --adapter/],
   ];
   for (const [command, args, status, message] of cases) {

@@ -1,10 +1,12 @@
 /** `tuneloop merge` and `tuneloop export`: models and adapters in the formats of others. */
-import { copyFile, readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { mergeLora } from '@tuneloop/engine/adapters/lora';
 import { readPeftFolder, writePeftFolder } from '@tuneloop/engine/adapters/peft';
+import { readTokenizerFiles } from '@tuneloop/engine/tokenizer/tokenizer';
 import type { BaseModel } from '@tuneloop/engine/types';
 import { writeModelFolder } from '@tuneloop/engine/weights/loadModel';
+import { writeGgufAdapter, writeGgufModel } from '@tuneloop/engine/weights/writeGguf';
 import { type Base, type BaseAndAdapter, baseOfAdapter, loadBaseAndAdapter } from './baseModel.ts';
 
 type JsonObject = Record<string, unknown>;
@@ -60,6 +62,35 @@ export async function writeMerged(
 ): Promise<void> {
   const loaded = await loadBaseAndAdapter(model, adapter);
   await writeFolder(loaded.base, merged(loaded), output);
+}
+
+export type GgufType = 'F32' | 'F16' | 'Q8_0';
+
+/** A GGUF file of the model, with the adapter folded in if there is one. */
+export async function writeGguf(
+  model: string,
+  adapter: string | undefined,
+  output: string,
+  type: GgufType | undefined,
+): Promise<void> {
+  const loaded = await loadBaseAndAdapter(model, adapter);
+  const { source, eosTokenIds } = loaded.base;
+  const tokenizer = source.kind === 'gguf' ? source.tokenizer : await readTokenizerFiles(source.folder);
+  const options = { name: basename(model), tokenizer, eosTokenIds, ...(type === undefined ? {} : { type }) };
+  await mkdir(dirname(output), { recursive: true });
+  await writeGgufModel(output, merged(loaded), options);
+}
+
+/** The adapter as llama.cpp's `--lora` takes it. */
+export async function writeAdapterGguf(
+  adapter: string,
+  output: string,
+  type: 'F32' | 'F16' | undefined,
+): Promise<void> {
+  const { base, lora } = await loadBaseAndAdapter(undefined, adapter);
+  const options = { name: basename(adapter), ...(type === undefined ? {} : { type }) };
+  await mkdir(dirname(output), { recursive: true });
+  await writeGgufAdapter(output, base.model.config, lora!, options);
 }
 
 /** The adapter alone, without what training left beside it. */
