@@ -234,13 +234,20 @@ export interface TrainProgress {
   readonly rewardMargin?: number;
   /** Share of what the policy has on the right side: pairs with a positive margin (DPO, reward), texts by their verdict (KTO). */
   readonly accuracy?: number;
-  /** KTO: estimate of KL(policy, reference), at least 0. */
+  /** Estimate of KL(policy, reference), at least 0: KTO of a pass's texts, GRPO with a KL term of a token. */
   readonly divergence?: number;
   /** KTO: mean of beta log-ratio over desirable texts. */
   readonly desirableReward?: number;
   /** KTO: likewise over undesirable ones. */
   readonly undesirableReward?: number;
   readonly evalLoss?: number;
+  /** GRPO: mean reward of the step's completions, and the mean deviation within a group. */
+  readonly reward?: number;
+  readonly rewardStd?: number;
+  /** GRPO: mean length of the completions, in tokens. */
+  readonly completionLength?: number;
+  /** GRPO: share of tokens whose ratio the clip held back. */
+  readonly clipShare?: number;
 }
 
 export interface CheckpointOptions {
@@ -250,7 +257,7 @@ export interface CheckpointOptions {
   readonly save: (state: Uint8Array, step: number) => Promise<void>;
 }
 
-interface TrainerCommon {
+export interface TrainerCommon {
   readonly model: BaseModel;
   /** Present: train this adapter, the base stays frozen. Absent: train every weight. The caller's tensors stay untouched. */
   readonly lora?: LoraWeights;
@@ -315,6 +322,43 @@ export type ExecutorKind = 'whole-graph' | 'layer-wise';
  * 'save' also every matrix product that it needs again.
  */
 export type ActivationPolicy = 'recompute' | 'save';
+
+/** Group relative policy optimisation (https://arxiv.org/abs/2402.03300); the variant is named, every default is TRL's but `lossType`. */
+export interface GrpoHyper {
+  /** Rounds of sampling and learning. */
+  readonly steps: number;
+  /** Prompts of a step (default 4). */
+  readonly promptsPerStep?: number;
+  /** Completions of each prompt: the group whose mean is the baseline (default 8, at least 2). */
+  readonly groupSize?: number;
+  /** Upper bound of a completion, in tokens. */
+  readonly maxTokens: number;
+  /** Texts in one forward and backward pass (default: all of a step). */
+  readonly batchSize?: number;
+  /** Updates from one step's completions (default 1). */
+  readonly numIterations?: number;
+  /** How tokens are weighed: 'grpo' each text alike (default), 'bnpo' each token alike, 'dr_grpo' over a constant. */
+  readonly lossType?: 'grpo' | 'dr_grpo' | 'bnpo';
+  /** Deviation that advantages are divided by: the group's (default), that of all of the step, or none. */
+  readonly scaleRewards?: 'group' | 'batch' | 'none';
+  /** Weight of the KL term to the reference (default 0: no reference). */
+  readonly beta?: number;
+  /** Multiply the KL term by the ratio, as DeepSeek-V3.2 and TRL do (default true). */
+  readonly klCorrection?: boolean;
+  /** Ratios are clipped to 1 - epsilon and 1 + epsilonHigh (default 0.2, and epsilonHigh as epsilon). */
+  readonly epsilon?: number;
+  readonly epsilonHigh?: number;
+  readonly learningRate: number;
+  /** Default 'constant'. */
+  readonly schedule?: TrainingHyper['schedule'];
+  readonly warmupRatio?: number;
+  readonly finalRatio?: number;
+  readonly weightDecay?: number;
+  readonly betas?: readonly [number, number];
+  readonly eps?: number;
+  readonly maxGradNorm?: number;
+  readonly seed: number;
+}
 
 /** What numbers depend on besides the data: same manifest, same data, same bytes. */
 export interface EngineManifest {

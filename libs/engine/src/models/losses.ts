@@ -11,6 +11,7 @@ import { gemm } from '../graph/ops/linear.ts';
 import { chunkedLabelLogProbs, labelLogProbs, rowsAt } from '../graph/ops/lookup.ts';
 import { reshape } from '../graph/ops/shape.ts';
 import type { ModelConfig } from '../types.ts';
+import { type GrpoLoss, grpoLoss } from './grpoLoss.ts';
 import { finalNorm, type LlamaValues } from './llama.ts';
 
 /** Inputs of a pass besides weights and adapters. */
@@ -20,13 +21,16 @@ export const INPUT = {
   mask: 'mask', // float32 [batch, 1, seq, seq]
   picks: 'picks', // int64 [picked]: batch * seq + column of the state that predicts
   labels: 'labels', // int64 [picked]
-  weights: 'weights', // float32 [rows, picked]: SFT one row; DPO rows 2p (chosen) and 2p + 1 (rejected)
-  reference: 'reference', // float32 [pairs, 1]: reference log p(chosen) - log p(rejected); KTO [rows, 1]: log p
+  weights: 'weights', // float32 [rows, picked]: SFT, GRPO one row; DPO rows 2p (chosen) and 2p + 1 (rejected)
+  reference: 'reference', // float32 [pairs, 1]: reference log p(chosen) - log p(rejected); KTO [rows, 1]: log p; GRPO [picked, 1]
   pairWeights: 'pair_weights', // float32 [pairs, 1]: share of each pair in the loss
   rowWeights: 'row_weights', // float32 [rows, 1]: share of each text in the loss (KTO)
   signs: 'signs', // float32 [rows, 1]: 1 for a desirable text, -1 for an undesirable one (KTO)
   targets: 'targets', // float32 [picked, dimensions]: scores to predict (reward); [pairs, dimensions]: margins of pairs
   rewardWeights: 'reward_weights', // float32, of the same shape: share of each in the loss (reward)
+  old: 'old', // float32 [picked, 1]: log-probabilities when the texts were sampled (GRPO)
+  started: 'started', // float32 [1, 1]: 0 while the policy is the one that sampled (GRPO)
+  advantages: 'advantages', // float32 [picked, 1]: of the text that a token belongs to (GRPO)
   divergence: 'divergence', // float32 [1, 1]: estimate of KL(policy, reference), a constant of the pass (KTO)
 } as const;
 
@@ -66,7 +70,7 @@ export interface RewardLoss {
   /** Weight of the squared sum of a pair's rewards, which keeps rewards around 0. */
   readonly centre: number;
 }
-export type LossSpec = { readonly kind: 'sft' } | DpoLoss | KtoLoss | RewardLoss;
+export type LossSpec = { readonly kind: 'sft' } | DpoLoss | KtoLoss | RewardLoss | GrpoLoss;
 
 /** The reward head, `[dimensions, hidden]`, by Transformers' name in sequence classification models. */
 export const SCORE_WEIGHT = 'score.weight';
@@ -157,6 +161,21 @@ function ktoLoss(graph: Graph, logProbs: Value, spec: KtoLoss): Value {
   return sum(graph, multiply(graph, sigmoid(graph, margin), rowWeights));
 }
 
+/** GRPO's loss on the picked tokens; its log-probabilities are an output, from which all that is reported is made. */
+function policyLoss(graph: Graph, logProbs: Value, spec: GrpoLoss): Value {
+  graph.output(OUTPUT.logProbs, logProbs);
+  const column = (name: string): Value => graph.input(name, ['picked', 1]);
+  const inputs = {
+    logProbs,
+    old: column(INPUT.old),
+    started: graph.input(INPUT.started, [1, 1]),
+    reference: spec.beta === 0 ? logProbs : column(INPUT.reference),
+    advantages: column(INPUT.advantages),
+    weights: reshape(graph, graph.input(INPUT.weights, [1, 'picked']), ['picked', 1]),
+  };
+  return grpoLoss(graph, inputs, spec);
+}
+
 /** Names of the graph outputs that `lossOutputs` declares, the loss first. */
 export function lossOutputNames(spec: LossSpec): readonly string[] {
   const others: Record<LossSpec['kind'], readonly PassOutput[]> = {
@@ -164,6 +183,7 @@ export function lossOutputNames(spec: LossSpec): readonly string[] {
     dpo: ['margins'],
     kto: ['scores'],
     reward: ['rewards'],
+    grpo: ['logProbs'],
   };
   return [OUTPUT.loss, ...others[spec.kind].map((name) => OUTPUT[name])];
 }
@@ -219,6 +239,8 @@ function textLoss(graph: Graph, logProbs: Value, spec: Exclude<LossSpec, RewardL
       return sftLoss(graph, logProbs);
     case 'dpo':
       return dpoLoss(graph, logProbs, spec);
+    case 'grpo':
+      return policyLoss(graph, logProbs, spec);
     case 'kto':
       return ktoLoss(graph, logProbs, spec);
   }
