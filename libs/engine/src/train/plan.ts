@@ -18,7 +18,8 @@ const WINDOW_BATCHES = 16;
 /** Rows that packing holds open at once. */
 const OPEN_ROWS = 16;
 
-function shuffle<T>(items: T[], random: () => number): T[] {
+/** Shuffles in place and gives the array back. */
+export function shuffle<T>(items: T[], random: () => number): T[] {
   for (let i = items.length - 1; i > 0; i--) {
     const j = Math.floor(random() * (i + 1));
     const item = items[i]!;

@@ -5,7 +5,7 @@
  */
 import { createHash } from 'node:crypto';
 import { EngineError } from '../errors.ts';
-import type { TokenIds } from '../types.ts';
+import type { BaseModel, TokenIds } from '../types.ts';
 import type { AdamW } from './adamw.ts';
 
 const MAGIC = Buffer.from('TLTRAIN1');
@@ -31,6 +31,16 @@ export function fingerprint(settings: unknown, arrays: Iterable<TokenIds | Float
     hash.update(`:${typed.length}:`).update(new Uint8Array(typed.buffer, typed.byteOffset, typed.byteLength));
   }
   return hash.digest('hex');
+}
+
+/** The numbers of a model that a run does not change. */
+export function* weightArrays(model: BaseModel): Generator<Float32Array | Uint8Array> {
+  for (const { data } of model.weights.values()) yield data;
+  for (const { codes, scales, mins } of model.quantized?.values() ?? []) {
+    yield codes;
+    yield scales;
+    if (mins !== undefined) yield mins;
+  }
 }
 
 function arraysOf(optimizer: AdamW): Float32Array[] {

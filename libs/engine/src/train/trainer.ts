@@ -12,31 +12,17 @@ import type {
   Trainer,
   TrainerOptions,
   TrainingHyper,
-  WeightMap,
 } from '../types.ts';
 import { AdamW } from './adamw.ts';
 import { checkHyper, checkTokens } from './checks.ts';
+import { copyLora, copyWeights } from './copies.ts';
 import { createExecutor } from './createExecutor.ts';
 import { LoopTrainer } from './loop.ts';
 import { createScorer } from './scorer.ts';
-import { fingerprint, restoreState, type RunCounters } from './state.ts';
+import { fingerprint, restoreState, type RunCounters, weightArrays } from './state.ts';
 import type { Reference, Task } from './task.ts';
 import { createTasks } from './tasks.ts';
 import { TrainingCancelled } from './trainingCancelled.ts';
-
-function copyLora(lora: LoraWeights): LoraWeights {
-  const tensors = new Map(
-    [...lora.tensors].map(([module, { a, b }]) => [
-      module,
-      { a: { dims: a.dims, data: a.data.slice() }, b: { dims: b.dims, data: b.data.slice() } },
-    ]),
-  );
-  return { config: lora.config, tensors };
-}
-
-function copyWeights(weights: WeightMap): WeightMap {
-  return new Map([...weights].map(([name, t]) => [name, { dims: t.dims, data: t.data.slice() }]));
-}
 
 /** The head that a reward run will train: a copy of the given one, or a fresh one. */
 function trainedHead({ model, head, hyper }: RewardTrainerOptions): RewardHead {
@@ -81,13 +67,7 @@ async function computeReferences(
 /** What a state's numbers depend on and the state does not hold: the examples and, under an adapter, the frozen base. */
 function* fixedArrays(options: TrainerOptions, task: Task): Generator<TokenIds | Float32Array | Uint8Array> {
   yield* task.tokenArrays();
-  if (options.lora === undefined) return;
-  for (const { data } of options.model.weights.values()) yield data;
-  for (const { codes, scales, mins } of options.model.quantized?.values() ?? []) {
-    yield codes;
-    yield scales;
-    if (mins !== undefined) yield mins;
-  }
+  if (options.lora !== undefined) yield* weightArrays(options.model);
   for (const { codes, scales, mins } of options.model.quantized?.values() ?? []) {
     yield new Int32Array(codes.slice().buffer);
     yield scales;
