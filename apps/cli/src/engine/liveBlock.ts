@@ -6,6 +6,7 @@ export interface TextOutput {
 }
 
 const CLEAR_LINE = '\u001B[2K';
+const CLEAR_BELOW = '\u001B[J';
 const up = (lines: number): string => (lines === 0 ? '' : `\u001B[${lines}A`);
 
 /** A few lines at the end of the terminal that are written again in place. Only for terminals. */
@@ -30,6 +31,12 @@ export class LiveBlock {
     );
     this.#out.write(up(this.#shown) + text.join(''));
     this.#shown = text.length;
+  }
+
+  /** Takes the block away: what is written next stands in its place. */
+  clear(): void {
+    if (this.#shown > 0) this.#out.write(up(this.#shown) + CLEAR_BELOW);
+    this.#shown = 0;
   }
 
   /** Leaves what is shown and begins anew below it. */

@@ -43,7 +43,7 @@ export function drawCurve(points: readonly CurvePoint[], options: CurveOptions):
     const cell = cells[Math.floor(y / DOTS_DOWN)]!;
     cell[Math.floor(x / DOTS_ACROSS)]! |= BITS[x % DOTS_ACROSS === 0 ? 0 : 1][y % DOTS_DOWN]!;
   };
-  const means = columnMeans(points, toColumn, across);
+  const means = joined(columnMeans(points, toColumn, across));
   let before: number | undefined;
   means.forEach((y, x) => {
     if (y === undefined) return;
@@ -65,7 +65,20 @@ export function drawCurve(points: readonly CurvePoint[], options: CurveOptions):
   return [...lines, `${' '.repeat(LABEL_WIDTH)} └${'─'.repeat(Math.max(0, columns - end.length - 1))} ${end}`];
 }
 
-/** Mean of the points that fall into each column; steps between two columns are drawn where they are. */
+/** Straight lines over columns without a point, where there are points on both sides. */
+function joined(means: readonly (number | undefined)[]): (number | undefined)[] {
+  const line = [...means];
+  let last = -1;
+  means.forEach((y, x) => {
+    if (y === undefined) return;
+    const from = means[last];
+    if (from !== undefined) for (let i = last + 1; i < x; i++) line[i] = from + ((y - from) * (i - last)) / (x - last);
+    last = x;
+  });
+  return line;
+}
+
+/** Mean of the points that fall into each column. */
 function columnMeans(
   points: readonly CurvePoint[],
   toColumn: (x: number) => number,

@@ -189,6 +189,7 @@ export async function runTrainJob(job: TrainJob): Promise<TrainOutcome> {
   if (job.dryRun) return { kind: 'planned' };
   await folder.writeSettings({ ...settings, method: plan.method });
   folder.beginMetrics(saved?.step ?? 0);
+  job.send({ kind: 'stage', text: plan.method === 'sft' ? 'compiling' : 'compiling and reading the reference' });
   const trainer = await createTrainer({
     ...options,
     onProgress: (progress) => {

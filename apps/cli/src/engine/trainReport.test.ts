@@ -15,7 +15,7 @@ const progress = (step: number, loss: number, more: Partial<TrainProgress> = {})
 });
 
 /** "Up" and "clear line", as they are written. */
-const ESCAPE = new RegExp(`^${String.fromCodePoint(0x1b)}\\[(\\d*)([AK])`);
+const ESCAPE = new RegExp(`^${String.fromCodePoint(0x1b)}\\[(\\d*)([AJK])`);
 
 /** What a terminal shows after escape codes for "up" and "clear line". */
 function screen(output: string): string[] {
@@ -26,6 +26,7 @@ function screen(output: string): string[] {
     const escape = ESCAPE.exec(rest);
     if (escape) {
       if (escape[2] === 'A') row -= Number(escape[1]);
+      else if (escape[2] === 'J') lines.splice(row, Infinity, '');
       else lines[row] = '';
       rest = rest.slice(escape[0].length);
     } else if (rest.startsWith('\n')) {
@@ -75,6 +76,45 @@ it('rewrites a curve and one line in place on a terminal', () => {
   expect(shown.at(-1)).toMatch(/100%.*step 40\/40.*loss 1\.0000/);
   expect(shown.join('\n')).toContain('o');
   expect(Math.max(...shown.map((line) => line.length))).toBeLessThan(80);
+});
+
+it('puts the plan in the place of the stages, and leaves it there', () => {
+  let output = '';
+  const report = new TrainReport({ isTTY: true, columns: 80, write: (text) => (output += text) });
+  report.stage('reading data.jsonl');
+  report.plan({
+    baseModel: 'nano',
+    method: 'sft',
+    parameters: 824_400,
+    trainedParameters: 74_000,
+    examples: 100,
+    validationExamples: 10,
+    tokens: 5_000,
+    longest: 60,
+    maxLength: 256,
+    cut: [],
+    left: [3, 9],
+    epochs: 2,
+    batchSize: 8,
+    totalSteps: 26,
+    learningRate: 2e-4,
+    threads: 1,
+    fourBit: false,
+  });
+  report.stage('compiling');
+  report.progress(progress(1, 2));
+  report.stopped(1, true, 'tuneloop train --resume --output out');
+  const shown = screen(output);
+  expect(shown.slice(0, 5).map((line) => line.split(/ +/)[0])).toEqual([
+    'model',
+    'method',
+    'examples',
+    'steps',
+    'note',
+  ]);
+  expect(shown[4]).toContain('lines 3, 9');
+  expect(shown.join('\n')).not.toMatch(/reading|compiling/);
+  expect(shown.join('\n')).toMatch(/step .*1\/40[^]*stopped +after step 1[^]*train --resume/);
 });
 
 it('writes plain lines into a pipe: the first, the last, validation, and one every two seconds', () => {

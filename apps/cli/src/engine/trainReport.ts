@@ -67,7 +67,7 @@ export class TrainReport {
   }
 
   plan(plan: TrainPlan): void {
-    this.#live?.show([]);
+    this.#live?.clear();
     const share = ((100 * plan.trainedParameters) / plan.parameters).toFixed(2);
     const held = plan.validationExamples === 0 ? 'none held out' : `${plan.validationExamples} held out`;
     const rows: [string, string][] = [
@@ -127,8 +127,10 @@ export class TrainReport {
 
   /** The last state of the curve, also when it was not due. */
   #finish(): void {
-    if (this.#live && this.#last) this.#show(this.#last, this.#clock());
-    this.#live?.end();
+    if (this.#live && this.#last) {
+      this.#show(this.#last, this.#clock());
+      this.#live.end();
+    } else this.#live?.clear();
   }
 
   trained(summary: TrainSummary, output: string): void {
