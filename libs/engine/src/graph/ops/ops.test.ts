@@ -1,4 +1,3 @@
-import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { Graph, type Value } from '../graph.ts';
 import { gradientError, randomFloats, uniform } from '../gradientCheck.ts';
@@ -147,46 +146,4 @@ test('chunked label log-probabilities: the same values and gradient as in one pi
   await session.release();
   const whole = floatOutput(outputs, 'whole');
   floatOutput(outputs, 'parts').forEach((value, i) => expect(value).toBeCloseTo(whole[i]!, 6));
-});
-
-type Step = (g: Graph, x: Value, y: Value) => Value;
-
-/** Operations on two [3, 4] values that give a [3, 4] value: any chain of them is a valid graph. */
-const steps: Step[] = [
-  (g, x, y) => add(g, x, y),
-  (g, x, y) => multiply(g, x, y),
-  (g, x, y) => subtract(g, y, x),
-  (g, x, y) => swiglu(g, x, y),
-  (g, x) => logSigmoid(g, x),
-  (g, x, y) => gemm(g, gemm(g, x, y, { transB: true }), y, { c: x }),
-  (g, x, y) => reshape(g, multiply(g, transpose(g, reshape(g, x, [4, 3]), [1, 0]), y), [3, 4]),
-  (g, x) => rowsAt(g, x, g.int64s([2, 0, 2])),
-];
-
-test('random graphs: gradient against central differences', async () => {
-  const chain = fc.array(fc.tuple(fc.nat(), fc.nat(), fc.nat()), { minLength: 1, maxLength: 6 });
-  await fc.assert(
-    fc.asyncProperty(chain, fc.integer({ min: 1, max: 1_000_000 }), async (picks, seed) => {
-      const random = uniform(seed);
-      const floats = {
-        a: { dims: [3, 4], data: randomFloats(12, random, 0.7) },
-        b: { dims: [3, 4], data: randomFloats(12, random, 0.7) },
-      };
-      const error = await gradientError({
-        floats,
-        seed,
-        build: (g, v) => {
-          const values = [at(v, 'a'), at(v, 'b')];
-          for (const [op, i, j] of picks) {
-            const step = steps[op % steps.length]!;
-            values.push(step(g, values[i % values.length]!, values[j % values.length]!));
-          }
-          // Every value is used, so that each input has a gradient and many have several uses.
-          return values.reduce((x, y) => add(g, scale(g, x, 0.5), scale(g, y, 0.5)));
-        },
-      });
-      expect(error).toBeLessThan(5e-3);
-    }),
-    { numRuns: 25, seed: 20261121 },
-  );
 });
