@@ -186,6 +186,13 @@ export interface DpoHyper {
   readonly nllDivisor?: number;
 }
 
+export interface EarlyStoppingOptions {
+  /** Evaluations in a row without a lower loss after which the run ends. */
+  readonly patience: number;
+  /** By how much a loss must be lower than the best to count (default 0). */
+  readonly minDelta?: number;
+}
+
 export interface TrainingHyper {
   readonly epochs: number;
   /** Sequences (SFT, KTO), packed rows (SFT with packing) or pairs (DPO, reward) in one forward and backward pass. */
@@ -214,6 +221,11 @@ export interface TrainingHyper {
    * a step over the dataset ('constant'), so that a text counts the same in whichever batch it falls.
    */
   readonly lossDivisor?: 'tokens' | 'constant';
+  /**
+   * End when the evaluation loss no longer falls, and return what was trained when it was lowest. Needs `evaluation`. The
+   * learning rate still falls as if the run went on to its end.
+   */
+  readonly earlyStopping?: EarlyStoppingOptions;
   readonly dpo?: DpoHyper;
   readonly kto?: KtoHyper;
   readonly reward?: RewardHyper;
@@ -379,6 +391,8 @@ export interface TrainResult {
   /** The trained weights (full runs). */
   readonly weights?: WeightMap;
   readonly steps: number;
+  /** With early stopping: the step whose parameters these are, and the evaluation loss there. */
+  readonly best?: { readonly step: number; readonly evalLoss: number };
   readonly firstLoss: number;
   readonly lastLoss: number;
   /** Tokens computed in this process, prompts included, padding left out. */

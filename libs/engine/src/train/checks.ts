@@ -2,6 +2,22 @@
 import { EngineError } from '../errors.ts';
 import type { TokenIds, TrainerOptions, TrainingHyper } from '../types.ts';
 
+/** @throws EngineError `engine.train.bad_hyper` */
+export function checkEarlyStopping({ hyper, evaluation }: TrainerOptions): void {
+  if (hyper.earlyStopping === undefined) return;
+  const { patience, minDelta = 0 } = hyper.earlyStopping;
+  if (!Number.isInteger(patience) || patience < 1) {
+    const message = `earlyStopping.patience must be an integer of at least 1, found ${patience}`;
+    throw new EngineError('engine.train.bad_hyper', message);
+  }
+  if (!(minDelta >= 0)) {
+    throw new EngineError('engine.train.bad_hyper', `earlyStopping.minDelta must not be negative, found ${minDelta}`);
+  }
+  if (evaluation === undefined || evaluation.data.length === 0) {
+    throw new EngineError('engine.train.bad_hyper', 'earlyStopping needs evaluation data to watch');
+  }
+}
+
 /** @throws EngineError `engine.train.too_long` or `engine.train.bad_hyper` */
 export function checkHyper(hyper: TrainingHyper, maxPositions: number): void {
   if (hyper.maxLength > maxPositions) {

@@ -115,8 +115,8 @@ test('rewards that are equal within their groups change nothing', async () => {
 
 test('every prompt in each round, in another order, from any step', () => {
   const rounds = [0, 1, 2, 3, 4].flatMap((step) => stepPrompts(5, { ...hyper, promptsPerStep: 2 }, step));
-  expect(rounds.slice(0, 5).toSorted()).toEqual([0, 1, 2, 3, 4]);
-  expect(rounds.slice(5).toSorted()).toEqual([0, 1, 2, 3, 4]);
+  expect(rounds.slice(0, 5).toSorted((a, b) => a - b)).toEqual([0, 1, 2, 3, 4]);
+  expect(rounds.slice(5).toSorted((a, b) => a - b)).toEqual([0, 1, 2, 3, 4]);
   expect(rounds.slice(5)).not.toEqual(rounds.slice(0, 5));
   expect(stepPrompts(1, { ...hyper, promptsPerStep: 3 }, 7)).toEqual([0, 0, 0]);
 });

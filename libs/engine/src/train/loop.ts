@@ -11,6 +11,7 @@ import type {
   TrainResult,
 } from '../types.ts';
 import type { AdamW } from './adamw.ts';
+import type { EarlyStopping } from './earlyStopping.ts';
 import type { Executor } from './executor.ts';
 import { engineManifest } from './manifest.ts';
 import { planEpoch, type PlannedBatch, type PlanOptions } from './plan.ts';
@@ -45,6 +46,7 @@ export class LoopTrainer implements Trainer {
   readonly #task: Task;
   readonly #evaluationTask: Task | undefined;
   readonly #references: readonly Reference[];
+  readonly #stopping: EarlyStopping | undefined;
   readonly #print: () => string;
   readonly #epochSteps: readonly number[];
   readonly #counters: RunCounters;
@@ -63,6 +65,7 @@ export class LoopTrainer implements Trainer {
     this.#task = parts.task;
     this.#evaluationTask = parts.evaluationTask;
     this.#references = parts.references;
+    this.#stopping = parts.stopping;
     this.#print = parts.print;
     this.#counters = parts.counters;
     const { hyper } = parts.options;
@@ -85,6 +88,7 @@ export class LoopTrainer implements Trainer {
     const began = performance.now();
     try {
       await this.#loop(began);
+      this.#stopping?.restore();
       this.#control.settle();
     } catch (error) {
       this.#control.settle(error);
@@ -92,10 +96,12 @@ export class LoopTrainer implements Trainer {
     } finally {
       await this.#executor.close();
     }
+    const best = this.#stopping?.best;
     return {
       ...(this.#lora === undefined ? { weights: this.#model.weights } : { lora: this.#lora }),
       ...(this.#head === undefined ? {} : { rewardHead: this.#head }),
       steps: this.#counters.step,
+      ...(best && { best: { step: best.step, evalLoss: best.loss } }),
       firstLoss: this.#counters.firstLoss,
       lastLoss: this.#counters.lastLoss,
       tokens: this.#tokens,
@@ -118,6 +124,7 @@ export class LoopTrainer implements Trainer {
       if (done < first + steps) {
         const plan = planEpoch(planOptions(this.#task, hyper), epoch);
         for (let s = done - first; s < steps; s++) {
+          if (this.#stopping?.exhausted === true) return;
           await this.#control.stopPoint();
           const summary = await this.#step(plan.slice(s * accumulation, (s + 1) * accumulation));
           const evalLoss = await this.#evaluate();
@@ -131,7 +138,7 @@ export class LoopTrainer implements Trainer {
 
   #state(): Uint8Array {
     const references = this.#references.map((r) => r.values);
-    return encodeState(this.#print(), this.#optimizer, this.#counters, references);
+    return encodeState(this.#print(), this.#optimizer, this.#counters, references, this.#stopping);
   }
 
   /** What the losses of one step's passes are divided by. */
@@ -177,6 +184,7 @@ export class LoopTrainer implements Trainer {
       const { feeds } = await task.pass(batch, divisor, this.#executor);
       loss += (await this.#executor.lossPass(feeds)).loss;
     }
+    this.#stopping?.observe(loss, step);
     return loss;
   }
 
@@ -205,6 +213,7 @@ export interface TrainerParts {
   readonly task: Task;
   readonly evaluationTask: Task | undefined;
   readonly references: readonly Reference[];
+  readonly stopping: EarlyStopping | undefined;
   /** The fingerprint of a saved state: costs a pass over data and weights, so it is made when first asked for. */
   readonly print: () => string;
   readonly counters: RunCounters;

@@ -1,12 +1,13 @@
 /**
  * The saved state of a run: everything the remaining steps depend on besides the model, the data and the
  * hyper-parameters, so that a resumed run ends with the same bytes. Layout: magic, header length (uint32 little endian),
- * JSON header, then float32 arrays: parameters, first moments, second moments, reference.
+ * JSON header, then float32 arrays: parameters, first moments, second moments, reference, best parameters.
  */
 import { createHash } from 'node:crypto';
 import { EngineError } from '../errors.ts';
 import type { BaseModel, TokenIds } from '../types.ts';
 import type { AdamW } from './adamw.ts';
+import type { BestSoFar, EarlyStopping } from './earlyStopping.ts';
 
 const MAGIC = Buffer.from('TLTRAIN1');
 
@@ -21,6 +22,8 @@ interface Header extends RunCounters {
   readonly fingerprint: string;
   readonly lengths: readonly number[];
   readonly referenceLength: number;
+  /** With early stopping, after the first evaluation; the parameters of that time then follow the references. */
+  readonly best?: BestSoFar;
 }
 
 /** SHA-256 over what a state may only be resumed with. */
@@ -56,12 +59,14 @@ export function encodeState(
   optimizer: AdamW,
   counters: RunCounters,
   references: readonly Float32Array[],
+  stopping?: EarlyStopping,
 ): Uint8Array {
-  const arrays = [...arraysOf(optimizer), ...references];
+  const arrays = [...arraysOf(optimizer), ...references, ...(stopping?.values ?? [])];
   const header: Header = {
     fingerprint: print,
     lengths: optimizer.parameters.map((p) => p.data.length),
     referenceLength: references.reduce((n, r) => n + r.length, 0),
+    ...(stopping?.best && { best: stopping.best }),
     ...counters,
   };
   const json = Buffer.from(JSON.stringify(header));
@@ -74,7 +79,7 @@ export function encodeState(
 const bad = (why: string): EngineError => new EngineError('engine.train.bad_state', `cannot resume: ${why}`);
 
 /**
- * Reads a state into the optimiser and the references, and gives its counters.
+ * Reads a state into the optimiser, the references and the watch for early stopping, and gives its counters.
  * @throws EngineError `engine.train.bad_state`, leaving them untouched
  */
 export function restoreState(
@@ -82,6 +87,7 @@ export function restoreState(
   print: string,
   optimizer: AdamW,
   references: readonly Float32Array[],
+  stopping?: EarlyStopping,
 ): RunCounters {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const start = MAGIC.length + 4;
@@ -91,7 +97,8 @@ export function restoreState(
   const header = JSON.parse(buffer.toString('utf8', start, headerEnd)) as Header;
   if (header.fingerprint !== print)
     throw bad('the state belongs to another model, other data or other hyper-parameters');
-  const arrays = [...arraysOf(optimizer), ...references];
+  const best = header.best === undefined ? [] : optimizer.parameters.map((p) => new Float32Array(p.data.length));
+  const arrays = [...arraysOf(optimizer), ...references, ...best];
   const expected = arrays.reduce((n, a) => n + a.byteLength, headerEnd);
   if (buffer.length !== expected) throw bad(`${buffer.length} bytes instead of ${expected}`);
   let offset = headerEnd;
@@ -101,5 +108,6 @@ export function restoreState(
     );
     offset += array.byteLength;
   }
+  if (header.best !== undefined) stopping?.resume(header.best, best);
   return { step: header.step, firstLoss: header.firstLoss, lastLoss: header.lastLoss };
 }

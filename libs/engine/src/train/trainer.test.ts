@@ -103,6 +103,24 @@ const reward = (more: Partial<RewardTrainerOptions> = {}): RewardTrainerOptions 
   ...more,
 });
 
+/** Learns a few random texts by heart, which only harms it on others. */
+const stoppingEarly = (): SftTrainerOptions => {
+  const texts = (count: number, random: () => number): SftExample[] =>
+    Array.from({ length: count }, () => ({ ids: tokens(8, random), lossWeights: new Array<number>(8).fill(1) }));
+  return sft({
+    lora,
+    data: texts(8, createRandom(21)),
+    evaluation: { data: texts(6, createRandom(22)), everySteps: 1 },
+    hyper: {
+      ...hyper,
+      epochs: 20,
+      learningRate: 0.003,
+      warmupRatio: 0,
+      earlyStopping: { patience: 2 },
+    },
+  });
+};
+
 async function train(options: TrainerOptions): Promise<TrainResult> {
   return (await createTrainer(options)).run();
 }
@@ -165,6 +183,41 @@ describe('learning', () => {
   });
 });
 
+test('early stopping ends the run and returns what was best', async () => {
+  const seen: TrainProgress[] = [];
+  const options = stoppingEarly();
+  const result = await train({ ...options, onProgress: (p) => seen.push(p) });
+  const losses = seen.map((p) => p.evalLoss!);
+  const best = losses.indexOf(Math.min(...losses));
+  expect(result.steps).toBeLessThan(seen[0]!.totalSteps);
+  expect(result.steps).toBe(seen.length);
+  expect(best).toBe(losses.length - 3);
+  expect(result.best).toEqual({ step: best + 1, evalLoss: losses[best] });
+  const scorer = await createScorer({ model });
+  const requests = options.evaluation!.data.map(({ ids }) => ({ ids }));
+  const scores = (await scorer.logProbs(requests, result.lora)).flatMap((s) => [...s]);
+  await scorer.close();
+  expect(-scores.reduce((a, b) => a + b, 0) / scores.length).toBeCloseTo(losses[best]!, 4);
+});
+
+test('what an assistant message weighs is what its tokens weigh in the gradient', async () => {
+  const ids = [1, 2, 3, 4, 5, 6];
+  const firstStep = async (lossWeights: number[]): Promise<TrainProgress> => {
+    const seen: TrainProgress[] = [];
+    const once = { ...hyper, epochs: 1, learningRate: 0, maxGradNorm: 0 };
+    await train(sft({ data: [{ ids, lossWeights }], hyper: once, onProgress: (p) => seen.push(p) }));
+    return seen[0]!;
+  };
+  // Two messages, tokens 1-2 and 4-5: the second at half weight, alone, and left out.
+  const [both, first, second] = await Promise.all([
+    firstStep([0, 1, 1, 0, 0.5, 0.5]),
+    firstStep([0, 1, 1, 0, 0, 0]),
+    firstStep([0, 0, 0, 0, 1, 1]),
+  ]);
+  expect(both.loss).toBeCloseTo((2 * first.loss + 0.5 * 2 * second.loss) / 3, 5);
+  expect(both.gradNorm).not.toBeCloseTo(first.gradNorm, 3);
+});
+
 describe('rows', () => {
   test('a prompt shared in one row scores like two separate texts', async () => {
     const scorer = await createScorer({ model });
@@ -222,6 +275,7 @@ describe('the same bytes', () => {
     'SFT on an adapter': () => sft({ lora }),
     'KTO on an adapter': () => kto(),
     'reward model, adapter and head': () => reward(),
+    'SFT that stops early': () => stoppingEarly(),
     'full training, packed and accumulated': () =>
       sft({ hyper: { ...hyper, packing: true, batchSize: 1, gradientAccumulation: 2 } }),
   };
@@ -268,6 +322,42 @@ describe('the same bytes', () => {
     }
   });
 
+  test.each(Object.entries(kinds))(
+    '%s: aborted at any moment, a state that ends the same, or none',
+    async (_, options) => {
+      const whole = bytesOf(await train(options()));
+      await fc.assert(
+        fc.asyncProperty(fc.integer({ min: 0, max: 40 }), async (turns) => {
+          const controller = new AbortController();
+          const states: Uint8Array[] = [];
+          let left = turns;
+          const tick = (): void => void (left-- > 0 ? setImmediate(tick) : controller.abort(new Error('enough')));
+          tick();
+          const checkpoint = { everySteps: 3, save: async (state: Uint8Array) => void states.push(state) };
+          const outcome = await train({ ...options(), signal: controller.signal, checkpoint }).catch((e: unknown) => e);
+          if (outcome instanceof Error) expect(outcome).toBeInstanceOf(TrainingCancelled);
+          const last = states.at(-1);
+          const resumed = await train({ ...options(), ...(last && { resumeFrom: last }) });
+          expect(bytesOf(resumed)).toBe(whole);
+        }),
+        { numRuns: 2 },
+      );
+    },
+  );
+
+  test('paused: the state in hand ends with the same bytes', async () => {
+    const whole = bytesOf(await train(dpo()));
+    let state: Promise<Uint8Array> | undefined;
+    const trainer = await createTrainer(
+      dpo({ onProgress: ({ step }) => void (step === 2 && (state = trainer.pause())) }),
+    );
+    await expect(trainer.run()).rejects.toMatchObject({ code: 'engine.train.cancelled', step: 2 });
+    expect(bytesOf(await train(dpo({ resumeFrom: await state! })))).toBe(whole);
+    const ended = await createTrainer(dpo());
+    await ended.run();
+    await expect(ended.pause()).rejects.toMatchObject({ code: 'engine.train.already_run' });
+  });
+
   test('cancelled while the reference is computed: nothing to save', async () => {
     const options = dpo({ signal: AbortSignal.abort() });
     await expect(createTrainer(options)).rejects.toMatchObject({ code: 'engine.train.cancelled', step: 0 });
@@ -306,6 +396,11 @@ describe('what cannot work is refused by name', () => {
     ],
     ['a pair too long', dpo({ hyper: { ...hyper, maxLength: 8 } }), 'engine.train.too_long'],
     ['an empty answer', dpo({ data: [{ prompt: [1], chosen: [], rejected: [2] }] }), 'engine.train.bad_example'],
+    [
+      'patience without evaluation',
+      sft({ hyper: { ...hyper, earlyStopping: { patience: 1 } } }),
+      'engine.train.bad_hyper',
+    ],
     ['KTO one by one', kto({ hyper: { ...hyper, batchSize: 1 } }), 'engine.train.bad_hyper'],
     ['an adapter of another model', sft({ lora: wrongLora }), 'engine.adapter.wrong_shape'],
     ['a missing weight', sft({ model: { config, weights: new Map() } }), 'engine.weights.missing'],

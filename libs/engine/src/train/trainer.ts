@@ -5,7 +5,6 @@ import { checkRewardHead, initRewardHead } from '../adapters/rewardHead.ts';
 import type {
   DpoTrainerOptions,
   KtoTrainerOptions,
-  LoraWeights,
   RewardHead,
   RewardTrainerOptions,
   TokenIds,
@@ -14,9 +13,10 @@ import type {
   TrainingHyper,
 } from '../types.ts';
 import { AdamW } from './adamw.ts';
-import { checkHyper, checkTokens } from './checks.ts';
+import { checkEarlyStopping, checkHyper, checkTokens } from './checks.ts';
 import { copyLora, copyWeights } from './copies.ts';
 import { createExecutor } from './createExecutor.ts';
+import { EarlyStopping } from './earlyStopping.ts';
 import { LoopTrainer } from './loop.ts';
 import { createScorer } from './scorer.ts';
 import { fingerprint, restoreState, type RunCounters, weightArrays } from './state.ts';
@@ -84,6 +84,7 @@ function* fixedArrays(options: TrainerOptions, task: Task): Generator<TokenIds |
 export async function createTrainer(options: TrainerOptions): Promise<Trainer> {
   checkHyper(options.hyper, options.model.config.maxPositions);
   checkTokens(options);
+  checkEarlyStopping(options);
   if (options.lora !== undefined) checkLora(options.model.config, options.lora);
   if ('reference' in options && options.reference !== 'base') checkLora(options.model.config, options.reference);
   if (options.lora === undefined && options.model.quantized !== undefined) {
@@ -129,6 +130,8 @@ export async function createTrainer(options: TrainerOptions): Promise<Trainer> {
     };
     let printed: string | undefined;
     const print = (): string => (printed ??= fingerprint(settings, fixedArrays(options, task)));
+    const { earlyStopping } = options.hyper;
+    const stopping = earlyStopping && new EarlyStopping(earlyStopping, executor.parameters);
     let counters: RunCounters = { step: 0, firstLoss: Number.NaN, lastLoss: Number.NaN };
     if (options.resumeFrom !== undefined) {
       counters = restoreState(
@@ -136,6 +139,7 @@ export async function createTrainer(options: TrainerOptions): Promise<Trainer> {
         print(),
         optimizer,
         references.map((r) => r.values),
+        stopping,
       );
     } else if ('reference' in options) {
       await computeReferences(options, references);
@@ -150,6 +154,7 @@ export async function createTrainer(options: TrainerOptions): Promise<Trainer> {
       task,
       evaluationTask,
       references,
+      stopping,
       print,
       counters,
     });
