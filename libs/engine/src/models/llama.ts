@@ -13,7 +13,7 @@ import { rmsNorm } from '../graph/ops/normalization.ts';
 import { dequantized, quantizedGemm, type QuantizedValue } from '../graph/ops/quantized.ts';
 import { reshape, shapeFrom, transpose } from '../graph/ops/shape.ts';
 import { LORA_TARGETS, type LoraTarget, type ModelConfig, type QuantizedMap } from '../types.ts';
-import { quantizedInputs } from './quantizedWeights.ts';
+import { quantizedInput } from './quantizedWeights.ts';
 import { ropeAngles } from './rope.ts';
 
 /** Graph input that multiplies every adapter's B A: alpha / r, or 0 for the base. Broadcast to `[tokens, r]`. */
@@ -105,14 +105,16 @@ export class LlamaValues {
   readonly config: ModelConfig;
   /** Without the matrices held in 4 bits. */
   readonly weights: ReadonlyMap<string, Value>;
-  readonly quantized: ReadonlyMap<string, QuantizedValue>;
+  readonly quantized: QuantizedMap;
   readonly adapters: ReadonlyMap<string, { readonly a: Value; readonly b: Value }>;
   readonly loraScale: Value | undefined;
   readonly rope: RotaryTables;
+  readonly #matrices = new Map<string, QuantizedValue>();
+  readonly #codeTables = new Map<number, Value>();
 
   /**
-   * Declares every weight and adapter as an input of `graph`. `positions` bounds the rotary tables; of `quantized` only names
-   * and shapes are read.
+   * Declares every weight and adapter as an input of `graph`, a 4-bit matrix when it is first used. `positions` bounds the
+   * rotary tables; of `quantized` only names and shapes are read.
    */
   constructor(
     graph: Graph,
@@ -127,7 +129,7 @@ export class LlamaValues {
     const weights = new Map<string, Value>();
     for (const [name, dims] of shapes) if (!quantized.has(name)) weights.set(name, graph.input(name, dims));
     this.weights = weights;
-    this.quantized = quantizedInputs(graph, quantized, matrixNames(config));
+    this.quantized = quantized;
     const adapters = new Map<string, { a: Value; b: Value }>();
     for (const module of adapter?.modules ?? []) {
       const dims = shapes.get(`${module}.weight`);
@@ -158,30 +160,36 @@ export class LlamaValues {
     return value;
   }
 
-  /** x W^T + c with the matrix of that name: `x: [tokens, in]` gives `[tokens, out]`. */
-  linear(x: Value, name: string, c?: Value): Value {
-    const matrix = this.quantized.get(name);
-    if (matrix !== undefined) return quantizedGemm(this.graph, x, matrix, c);
-    return gemm(this.graph, x, this.weight(name), { transB: true, ...(c && { c }) });
+  /** A matrix held in 4 bits. */
+  #matrix(name: string): QuantizedValue | undefined {
+    const tensor = this.quantized.get(name);
+    if (tensor === undefined) return undefined;
+    const value = this.#matrices.get(name) ?? quantizedInput(this.graph, name, tensor, this.#codeTables);
+    this.#matrices.set(name, value);
+    return value;
   }
 
   /** The output embedding as floats, `[vocab, hidden]`. */
   get head(): Value {
-    const matrix = this.quantized.get(HEAD);
+    const matrix = this.#matrix(HEAD);
     if (matrix !== undefined) return dequantized(this.graph, matrix);
     return this.weight(this.config.tieWordEmbeddings ? EMBEDDING : HEAD);
   }
-}
 
-/** x W^T + b + scale (x A^T) B^T: `x: [tokens, in]` gives `[tokens, out]`. */
-export function projection(model: LlamaValues, x: Value, module: string): Value {
-  const { graph } = model;
-  const bias = model.weights.get(`${module}.bias`);
-  const base = model.linear(x, `${module}.weight`, bias);
-  const adapter = model.adapters.get(module);
-  if (adapter === undefined || model.loraScale === undefined) return base;
-  const low = multiply(graph, gemm(graph, x, adapter.a, { transB: true }), model.loraScale);
-  return gemm(graph, low, adapter.b, { transB: true, c: base });
+  /** x W^T + b + scale (x A^T) B^T: `x: [tokens, in]` gives `[tokens, out]`. */
+  project(x: Value, module: string): Value {
+    const { graph, adapters, loraScale } = this;
+    const bias = this.weights.get(`${module}.bias`);
+    const matrix = this.#matrix(`${module}.weight`);
+    const base =
+      matrix === undefined
+        ? gemm(graph, x, this.weight(`${module}.weight`), { transB: true, ...(bias && { c: bias }) })
+        : quantizedGemm(graph, x, matrix, bias);
+    const adapter = adapters.get(module);
+    if (adapter === undefined || loraScale === undefined) return base;
+    const low = multiply(graph, gemm(graph, x, adapter.a, { transB: true }), loraScale);
+    return gemm(graph, low, adapter.b, { transB: true, c: base });
+  }
 }
 
 /** Rows of the input embedding: `ids: int64 [tokens]` gives `[tokens, hidden]`. */
@@ -214,7 +222,7 @@ export function attentionInputs(model: LlamaValues, x: Value, positions: Value, 
   const { graph, config } = model;
   const [batch, seq] = positions.dims as [Dim, Dim];
   const project = (target: 'q_proj' | 'k_proj' | 'v_proj', heads: number): Value => {
-    const flat = projection(model, x, moduleName(layer, target));
+    const flat = model.project(x, moduleName(layer, target));
     const dims = [batch, seq, heads * config.headDim];
     const norm =
       config.qkNorm === true && target !== 'v_proj'
@@ -277,7 +285,7 @@ export function attend(model: LlamaValues, qkv: QueryKeyValue, mask: Value, toke
 
 /** x + o_proj(context): closes the attention half of a layer. */
 export function attentionOutput(model: LlamaValues, x: Value, context: Value, layer: number): Value {
-  return add(model.graph, x, projection(model, context, moduleName(layer, 'o_proj')));
+  return add(model.graph, x, model.project(context, moduleName(layer, 'o_proj')));
 }
 
 /** x + down(silu(gate(n)) * up(n)), n being the normalised x: the MLP half of a layer. */
@@ -285,9 +293,9 @@ export function mlp(model: LlamaValues, x: Value, layer: number): Value {
   const { graph, config } = model;
   const norm = model.weight(`model.layers.${layer}.post_attention_layernorm.weight`);
   const n = rmsNorm(graph, x, norm, config.rmsNormEps);
-  const gate = projection(model, n, moduleName(layer, 'gate_proj'));
-  const up = projection(model, n, moduleName(layer, 'up_proj'));
-  return add(graph, x, projection(model, swiglu(graph, gate, up), moduleName(layer, 'down_proj')));
+  const gate = model.project(n, moduleName(layer, 'gate_proj'));
+  const up = model.project(n, moduleName(layer, 'up_proj'));
+  return add(graph, x, model.project(swiglu(graph, gate, up), moduleName(layer, 'down_proj')));
 }
 
 /**

@@ -16,7 +16,7 @@ export interface AdapterStack {
   readonly select: (scales: Float32Array, token: number, adapter: LoraWeights) => void;
 }
 
-/** Stacks adapters that `checkLora` has accepted. A target that an adapter leaves out stays zero. */
+/** Stacks adapters that `checkLora` has accepted. A target that an adapter leaves out stays zero, as all do without adapters. */
 export function stackAdapters(config: ModelConfig, adapters: readonly LoraWeights[]): AdapterStack {
   const offsets = new Map<LoraWeights, number>();
   let rank = 0;
@@ -24,6 +24,7 @@ export function stackAdapters(config: ModelConfig, adapters: readonly LoraWeight
     offsets.set(adapter, rank);
     rank += adapter.config.r;
   }
+  rank = Math.max(1, rank);
   const feeds: Record<string, OrtTensor> = {};
   for (let layer = 0; layer < config.numLayers; layer++) {
     for (const target of LORA_TARGETS) {

@@ -6,16 +6,23 @@ import { type AdapterStack, stackAdapters } from './adapterStack.ts';
 import {
   buildDecoderGraph,
   DECODER_INPUT,
+  LOG_TOTALS,
   LOGITS,
   newKeyName,
   newValueName,
   pastKeyName,
   pastValueName,
 } from './decoderGraph.ts';
+import type { DecoderForm } from './decoderValues.ts';
 import type { KvCache } from './kvCache.ts';
 
 /** Added to the score of a place that must not be attended to: exp() of it is exactly 0. */
 const MASKED = -1e30;
+/**
+ * Rows of one run. Up to this many, a matrix product sums in one order whatever their number; beyond, the runtime cuts its sums
+ * elsewhere, so larger batches go in several runs.
+ */
+const GROUP_ROWS = 16;
 /** Stacks of adapters kept ready; the sets in use change only when a request starts or ends. */
 const MAX_KEPT_STACKS = 4;
 
@@ -26,9 +33,17 @@ export interface DecoderOptions {
   readonly positions: number;
   /**
    * A product of one row is computed in another order than one of several rows. With this set, a lone row is decoded
-   * beside an empty one, so that results are the same bits whatever else is in the batch.
+   * beside an empty one (matrices are read once for both), so that results are the same bits whatever else is in the batch.
    */
   readonly batchInvariant: boolean;
+}
+
+/** What the next tokens of some rows are drawn from. */
+export interface NextTokens {
+  /** `[rows, vocab]` */
+  readonly logits: Float32Array;
+  /** log sum exp of each row. */
+  readonly totals: Float32Array;
 }
 
 interface Run {
@@ -50,13 +65,15 @@ export class Decoder {
   readonly #config: ModelConfig;
   readonly #weights: Record<string, OrtTensor> = {};
   readonly #stacks: { adapters: readonly LoraWeights[]; stack: AdapterStack }[] = [];
-  #baseSession: Promise<InferenceSession> | undefined;
-  #adapterSession: Promise<InferenceSession> | undefined;
+  readonly #sessions = new Map<string, Promise<InferenceSession>>();
+  /** Runs without an adapter go through the session with adapters too. */
+  #keepsAdapted = false;
 
   constructor(options: DecoderOptions) {
     this.#options = options;
     this.#config = options.model.config;
     for (const [name, dims] of weightShapes(this.#config)) {
+      if (options.model.quantized?.has(name) === true) continue;
       const tensor = options.model.weights.get(name);
       if (tensor === undefined) throw new Error(`the model has no weight ${name}`);
       this.#weights[name] = floatTensor(tensor.data, dims);
@@ -65,7 +82,7 @@ export class Decoder {
 
   /** Rows that must be reserved in the cache for `count` rows in use. */
   rowsFor(count: number): number {
-    return this.#options.batchInvariant ? Math.max(2, count) : count;
+    return this.#options.batchInvariant && count % GROUP_ROWS === 1 ? count + 1 : count;
   }
 
   /**
@@ -77,12 +94,12 @@ export class Decoder {
     row: number,
     tokens: Int32Array,
     adapter: LoraWeights | undefined,
-  ): Promise<Float32Array> {
+  ): Promise<NextTokens> {
     const seq = tokens.length;
     const start = cache.length(row);
     const past = start === 0 ? 0 : cache.positions;
     const empty = { key: new Float32Array(0), value: new Float32Array(0) };
-    const { logits, fresh } = await this.#run({
+    const { fresh, ...next } = await this.#run({
       ids: BigInt64Array.from(tokens, BigInt),
       positions: BigInt64Array.from(tokens, (_, t) => BigInt(start + t)),
       rows: 1,
@@ -94,7 +111,7 @@ export class Decoder {
       adapters: Array.from({ length: seq }, () => adapter),
     });
     cache.append(row, 1, seq, fresh);
-    return logits;
+    return next;
   }
 
   /**
@@ -105,17 +122,39 @@ export class Decoder {
     cache: KvCache,
     tokens: readonly number[],
     adapters: readonly (LoraWeights | undefined)[],
-  ): Promise<Float32Array> {
-    const { count, positions: past } = cache;
+  ): Promise<NextTokens> {
+    const { count } = cache;
+    if (count <= GROUP_ROWS) return this.#decodeGroup(cache, 0, count, tokens, adapters);
+    const { vocabSize } = this.#config;
+    const logits = new Float32Array(count * vocabSize);
+    const totals = new Float32Array(count);
+    for (let first = 0; first < count; first += GROUP_ROWS) {
+      const group = await this.#decodeGroup(cache, first, Math.min(GROUP_ROWS, count - first), tokens, adapters);
+      const rows = Math.min(GROUP_ROWS, count - first);
+      logits.set(group.logits.subarray(0, rows * vocabSize), first * vocabSize);
+      totals.set(group.totals.subarray(0, rows), first);
+    }
+    return { logits, totals };
+  }
+
+  /** `decode` for `count` rows from `first`. */
+  async #decodeGroup(
+    cache: KvCache,
+    first: number,
+    count: number,
+    tokens: readonly number[],
+    adapters: readonly (LoraWeights | undefined)[],
+  ): Promise<NextTokens> {
+    const past = cache.positions;
     const rows = this.rowsFor(count);
-    const pastMask = new Float32Array(rows * past);
-    for (let row = 0; row < rows; row++) pastMask.fill(MASKED, row * past + cache.length(row), (row + 1) * past);
+    const pastMask = new Float32Array(rows * past).fill(MASKED);
+    for (let row = 0; row < count; row++) pastMask.fill(0, row * past, row * past + cache.length(first + row));
     const perRow = (value: (row: number) => number): BigInt64Array => {
       const out = new BigInt64Array(rows);
-      for (let row = 0; row < count; row++) out[row] = BigInt(value(row));
+      for (let row = 0; row < count; row++) out[row] = BigInt(value(first + row));
       return out;
     };
-    const { logits, fresh } = await this.#run({
+    const { fresh, ...next } = await this.#run({
       ids: perRow((row) => tokens[row]!),
       positions: perRow((row) => cache.length(row)),
       rows,
@@ -123,23 +162,23 @@ export class Decoder {
       past,
       pastMask,
       picks: BigInt64Array.from({ length: rows }, (_, row) => BigInt(row)),
-      cacheView: (layer) => cache.view(layer, 0, rows),
-      adapters,
+      cacheView: (layer) => cache.view(layer, first, rows),
+      adapters: adapters.slice(first, first + count),
     });
-    cache.append(0, count, 1, fresh);
-    return logits;
+    cache.append(first, count, 1, fresh);
+    return next;
   }
 
   async close(): Promise<void> {
-    const sessions = [this.#baseSession, this.#adapterSession];
-    this.#baseSession = undefined;
-    this.#adapterSession = undefined;
-    for (const session of sessions) await (await session)?.release();
+    const sessions = [...this.#sessions.values()];
+    this.#sessions.clear();
+    for (const session of sessions) await (await session).release();
   }
 
-  async #run(run: Run): Promise<{ logits: Float32Array; fresh: { key: Float32Array; value: Float32Array }[] }> {
+  async #run(run: Run): Promise<NextTokens & { fresh: { key: Float32Array; value: Float32Array }[] }> {
     const { numLayers, numKvHeads, headDim } = this.#config;
     const used = [...new Set(run.adapters.filter((a) => a !== undefined))];
+    const adapted = used.length > 0 || this.#keepsAdapted;
     const cacheDims = [run.rows, numKvHeads, run.past, headDim];
     const causal = new Float32Array(run.seq * run.seq);
     for (let t = 0; t < run.seq; t++) causal.fill(MASKED, t * run.seq + t + 1, (t + 1) * run.seq);
@@ -150,20 +189,20 @@ export class Decoder {
       [DECODER_INPUT.pastMask]: floatTensor(run.pastMask, [run.rows, 1, 1, run.past]),
       [DECODER_INPUT.newMask]: floatTensor(causal, [1, 1, run.seq, run.seq]),
       [DECODER_INPUT.picks]: int64Tensor(run.picks, [run.picks.length]),
-      ...(used.length > 0 && this.#adapterFeeds(run, used)),
+      ...(adapted && this.#adapterFeeds(run, used)),
     };
     for (let layer = 0; layer < numLayers; layer++) {
       const { key, value } = run.cacheView(layer);
       feeds[pastKeyName(layer)] = floatTensor(key, cacheDims);
       feeds[pastValueName(layer)] = floatTensor(value, cacheDims);
     }
-    const session = await this.#session(used.length > 0);
+    const session = await this.#session(run.seq > 1 ? 'prompt' : 'step', adapted);
     const outputs = await session.run(feeds);
     const fresh = Array.from({ length: numLayers }, (_, layer) => ({
       key: floatOutput(outputs, newKeyName(layer)),
       value: floatOutput(outputs, newValueName(layer)),
     }));
-    return { logits: floatOutput(outputs, LOGITS), fresh };
+    return { logits: floatOutput(outputs, LOGITS), totals: floatOutput(outputs, LOG_TOTALS), fresh };
   }
 
   #adapterFeeds(run: Run, used: readonly LoraWeights[]): Record<string, OrtTensor> {
@@ -193,12 +232,23 @@ export class Decoder {
     this.#stacks.splice(0, this.#stacks.length, ...kept);
   }
 
-  #session(withAdapters: boolean): Promise<InferenceSession> {
-    const create = (): Promise<InferenceSession> =>
-      createSession(buildDecoderGraph(this.#config, this.#options.positions, withAdapters), {
-        threads: this.#options.threads,
-      });
-    if (withAdapters) return (this.#adapterSession ??= create());
-    return (this.#baseSession ??= create());
+  /**
+   * Compiled when first needed. Weights are fed, so sessions hold none, except those in 4 bits: of such a model one session
+   * lives at a time, for prompts and steps, first without adapters and from their first use on with them.
+   */
+  async #session(wanted: DecoderForm, adapters: boolean): Promise<InferenceSession> {
+    const { model, positions, threads } = this.#options;
+    const holdsWeights = model.quantized !== undefined;
+    const form = holdsWeights ? 'step' : wanted;
+    const key = `${form} ${adapters}`;
+    const known = this.#sessions.get(key);
+    if (known !== undefined) return known;
+    if (holdsWeights) {
+      await this.close();
+      this.#keepsAdapted = adapters;
+    }
+    const session = createSession(buildDecoderGraph(model, { positions, adapters, form }), { threads });
+    this.#sessions.set(key, session);
+    return session;
   }
 }

@@ -1,13 +1,12 @@
 /**
- * The graph of generation: tokens in, logits of each row's last token and the new keys and values out. One form serves
- * prompts (many tokens, empty cache) and decoding (one token, long cache), so one session does both.
+ * The graph of generation: tokens in, logits of each row's last token and the new keys and values out. The graphs of prompts
+ * (many tokens, empty cache) and of steps (one token a row, long cache) differ only in how matrices are multiplied.
  *
  * The cache is an input that the caller keeps and writes: outputs are copied by the runtime, so only the new rows leave
  * the graph. Scores over the cache and over the new tokens are two products joined before the softmax, so that the cache
  * is never copied inside the graph either.
  */
 import { type Dim, Graph, int, type Value } from '../graph/graph.ts';
-import { gemm } from '../graph/ops/linear.ts';
 import { batchedProduct } from '../graph/ops/linear.ts';
 import { rowsAt } from '../graph/ops/lookup.ts';
 import { reshape, shapeFrom, transpose } from '../graph/ops/shape.ts';
@@ -18,12 +17,13 @@ import {
   finalNorm,
   groupedMask,
   inputNorm,
-  LlamaValues,
+  type LlamaValues,
   mlp,
   moduleName,
   type QueryKeyValue,
 } from '../models/llama.ts';
-import { LORA_TARGETS, type ModelConfig } from '../types.ts';
+import { type BaseModel, LORA_TARGETS } from '../types.ts';
+import { type DecoderForm, DecoderValues } from './decoderValues.ts';
 
 /** Inputs besides weights and adapters. */
 export const DECODER_INPUT = {
@@ -39,6 +39,8 @@ export const pastValueName = (layer: number): string => `past_value_${layer}`;
 export const newKeyName = (layer: number): string => `new_key_${layer}`; // float32 [batch, seq, kvHeads * headDim]
 export const newValueName = (layer: number): string => `new_value_${layer}`;
 export const LOGITS = 'logits'; // float32 [picked, vocab]
+/** log sum exp of each row of the logits: a loop in JavaScript over a large vocabulary takes longer than all attention. */
+export const LOG_TOTALS = 'log_totals'; // float32 [picked, 1]
 
 interface Masks {
   readonly past: Value;
@@ -96,20 +98,37 @@ function cachedAttention(model: LlamaValues, qkv: QueryKeyValue, layer: number, 
   return reshape(graph, ungrouped, ['tokens', config.numHeads * headDim]);
 }
 
+/** log sum exp of each row, as what its first logit loses to become a log-probability. `logits: [rows, vocab]`. */
+function logTotals(graph: Graph, logits: Value): Value {
+  const column = [logits.dims[0]!, 1];
+  const first = (x: Value): Value =>
+    graph.node('Slice', [x, graph.int64s([0]), graph.int64s([1]), graph.int64s([1])], column);
+  const logProbs = graph.node('LogSoftmax', [logits], logits.dims, { attributes: { axis: int(-1) } });
+  return graph.node('Sub', [first(logits), first(logProbs)], column);
+}
+
+export interface DecoderGraphOptions {
+  /** Size of the rotary tables; no position may reach it. */
+  readonly positions: number;
+  readonly adapters: boolean;
+  readonly form: DecoderForm;
+}
+
 /**
  * Builds the graph for a model. With `adapters`, each adapted projection has a stack of adapters along the rank axis and
  * `lora_scale: [tokens, rank]` picks each token's own: alpha / r in its adapter's columns, 0 elsewhere.
- *
- * @param positions size of the rotary tables; no position may reach it
  */
-export function buildDecoderGraph(config: ModelConfig, positions: number, adapters: boolean): Graph {
+export function buildDecoderGraph(
+  { config, quantized }: Pick<BaseModel, 'config' | 'quantized'>,
+  { positions, adapters, form }: DecoderGraphOptions,
+): Graph {
   const graph = new Graph();
   const modules = new Set<string>();
   for (let layer = 0; layer < config.numLayers; layer++) {
     for (const target of LORA_TARGETS) modules.add(moduleName(layer, target));
   }
   const shape = adapters ? { r: 'rank', modules, scale: ['tokens', 'rank'] } : undefined;
-  const model = new LlamaValues(graph, config, positions, shape);
+  const model = new DecoderValues(graph, config, positions, shape, quantized, form);
   const ids = graph.input(DECODER_INPUT.ids, ['batch', 'seq'], 'int64');
   const place = graph.input(DECODER_INPUT.positions, ['batch', 'seq'], 'int64');
   const pastMask = graph.input(DECODER_INPUT.pastMask, ['batch', 1, 1, 'past']);
@@ -124,6 +143,8 @@ export function buildDecoderGraph(config: ModelConfig, positions: number, adapte
     x = mlp(model, attentionOutput(model, x, cachedAttention(model, qkv, layer, masks), layer), layer);
   }
   const picked = finalNorm(model, rowsAt(graph, x, picks));
-  graph.output(LOGITS, gemm(graph, picked, model.head, { transB: true }));
+  const logits = model.logits(picked);
+  graph.output(LOGITS, logits);
+  graph.output(LOG_TOTALS, logTotals(graph, logits));
   return graph;
 }

@@ -35,14 +35,20 @@ function logSumExp(logits: Float32Array): number {
   return max + Math.log(total);
 }
 
-/** Log-probability of `token` under the model itself: no penalty, temperature or cut. */
-export function tokenLogprob(logits: Float32Array, token: number): number {
-  return logits[token]! - logSumExp(logits);
+/**
+ * Log-probability of `token` under the model itself: no penalty, temperature or cut.
+ * @param total log sum exp of the row, where it is known
+ */
+export function tokenLogprob(logits: Float32Array, token: number, total = logSumExp(logits)): number {
+  return logits[token]! - total;
 }
 
-/** The `count` likeliest tokens under the model itself, likeliest first; ties by token id. */
-export function topLogprobs(logits: Float32Array, count: number): { token: number; logprob: number }[] {
-  const total = logSumExp(logits);
+/** The `count` likeliest tokens under the model itself, likeliest first; ties by token id. `total` as for one token. */
+export function topLogprobs(
+  logits: Float32Array,
+  count: number,
+  total = logSumExp(logits),
+): { token: number; logprob: number }[] {
   const threshold = kthLargest(logits, Math.min(count, logits.length));
   const best: { token: number; logprob: number }[] = [];
   logits.forEach((x, token) => {

@@ -54,23 +54,23 @@ export class Sequence {
     return this.prompt.every((id, i) => id === other.prompt[i]);
   }
 
-  /** Draws the next token from `logits: [vocab]`. */
-  accept(logits: Float32Array): void {
+  /** Draws the next token from `logits: [vocab]`, whose log sum exp is `total`. */
+  accept(logits: Float32Array, total: number): void {
     try {
-      this.#accept(logits);
+      this.#accept(logits, total);
     } catch (error) {
       this.fail(error);
     }
   }
 
-  #accept(logits: Float32Array): void {
+  #accept(logits: Float32Array, total: number): void {
     const { settings, stopTokens, maxTokens, constraint } = this.#checked;
     const token = draw(distribution(logits, this.#seen(), settings, constraint?.allowed()), this.#random);
-    const logprob = tokenLogprob(logits, token);
+    const logprob = tokenLogprob(logits, token, total);
     this.#tokens.push(token);
     this.#logprobs.push(logprob);
     const alternatives = this.#request.topLogprobs ?? 0;
-    if (alternatives > 0) this.#alternatives.push(topLogprobs(logits, alternatives));
+    if (alternatives > 0) this.#alternatives.push(topLogprobs(logits, alternatives, total));
     const ended = stopTokens.has(token);
     let text = ended ? '' : (this.#text?.push(token) ?? '');
     if (!ended) constraint?.accept(token);
