@@ -27,7 +27,7 @@ interface ExportFlags {
 export function exportCommand(): Command {
   const command = new Command('export')
     .description('Writes a model or an adapter in the format of another program.')
-    .option('--base-model, --model <model>', 'a folder, a .gguf file, or nano')
+    .option('--base-model, --model <model>', 'a folder, a .gguf file, a hub id, or nano')
     .addOption(new Option('--adapter <dir>', 'a PEFT adapter').argParser(existingFolder))
     .addOption(new Option('--format <format>').choices(FORMATS).makeOptionMandatory())
     .addOption(new Option('--type <type>', 'of the matrices of a GGUF model (default: F16)').choices(GGUF_TYPES))

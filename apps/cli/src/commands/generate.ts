@@ -30,7 +30,7 @@ export function generateCommand(): Command {
     .description('Answers a prompt, or every conversation of a file, with a model and an adapter.')
     .option(
       '--base-model, --model <model>',
-      'a folder, a .gguf file, or nano (default: the base that the adapter names)',
+      'a folder, a .gguf file, a hub id, or nano (default: the base that the adapter names)',
     )
     .addOption(new Option('--adapter <dir>', 'a PEFT adapter').argParser(existingFolder))
     .option('--prompt <text>', 'what is asked (default: standard input)')

@@ -20,7 +20,7 @@ export function mergeCommand(): Command {
     )
     .option(
       '--model, --base-model <model>',
-      'a folder, a .gguf file, or nano (default: the base that the adapter names)',
+      'a folder, a .gguf file, a hub id, or nano (default: the base that the adapter names)',
     )
     .addOption(new Option('--adapter <dir>', 'a PEFT adapter').argParser(existingFolder).makeOptionMandatory())
     .addOption(new Option('--output <dir>', 'where the model goes').argParser(dataFolder).makeOptionMandatory())

@@ -49,7 +49,7 @@ export function trainCommand(): Command {
       'Fine-tunes a language model with LoRA on a JSON Lines dataset and writes a PEFT adapter; ' +
         'or trains a classifier on a CSV table.',
     )
-    .option('--base-model <model>', 'a folder in Hugging Face layout, a .gguf file, or nano (the sample model)')
+    .option('--base-model <model>', 'a folder in Hugging Face layout, a .gguf file, a hub id, or nano')
     .addOption(new Option('--dataset <file>', 'training data').argParser(existingFile))
     .addOption(
       new Option('--method <method>', 'how to learn from it (default: what the dataset is made for)').choices(METHODS),

@@ -1,10 +1,10 @@
 /** A base model with all that is needed to write texts for it. */
-import { statSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { PEFT_CONFIG_FILE, readPeftFolder } from '@tuneloop/engine/adapters/peft';
 import { type ChatFormat, createChatFormat } from '@tuneloop/engine/chat/chatFormat';
+import type { HubProgress } from '@tuneloop/engine/hub/settings';
 import { ggufTokenizerFiles } from '@tuneloop/engine/tokenizer/fromGguf';
 import {
   createTokenizer,
@@ -13,6 +13,7 @@ import {
   type TokenizerFiles,
 } from '@tuneloop/engine/tokenizer/tokenizer';
 import type { BaseModel, LoraWeights } from '@tuneloop/engine/types';
+import { findModel } from '@tuneloop/engine/weights/loadByName';
 import { loadGguf } from '@tuneloop/engine/weights/loadGguf';
 import { loadModelFolder } from '@tuneloop/engine/weights/loadModel';
 import { quantizeModel } from '@tuneloop/engine/weights/quantize';
@@ -59,21 +60,24 @@ async function ggufParts(path: string, keepQuantized: boolean): Promise<Parts> {
   return { model, tokenizer, source: { kind: 'gguf', path, tokenizer: files }, ends: eosTokenIds };
 }
 
+/** Says once for each file that it is being fetched: models are large. */
+function announceFiles(): (progress: HubProgress) => void {
+  const named = new Set<string>();
+  return ({ file, totalBytes }) => {
+    if (named.has(file)) return;
+    named.add(file);
+    console.error(`downloading ${file}${totalBytes === undefined ? '' : ` (${(totalBytes / 1e6).toFixed(1)} MB)`}`);
+  };
+}
+
 /**
- * Loads `nano` (the sample model), a folder in Hugging Face's layout, or a GGUF file.
- * @throws EngineError naming what is missing or not supported; Error when there is no such model
+ * Loads `nano` (the sample model), a folder in Hugging Face's layout, a GGUF file, or a model of the hub by its id.
+ * @throws EngineError naming what is missing or not supported
  */
 export async function loadBase(name: string, { fourBit = false }: LoadOptions = {}): Promise<Base> {
-  const path = name === 'nano' ? NANO_FOLDER : name;
-  const found = statSync(path, { throwIfNoEntry: false });
-  if (found === undefined) {
-    throw new Error(
-      `there is no model ${name}: give nano, a folder with config.json, weights and tokenizer.json, or a .gguf`,
-    );
-  }
-  const { model, source, tokenizer, ends } = found.isDirectory()
-    ? await folderParts(path)
-    : await ggufParts(path, fourBit);
+  const place = await findModel(name === 'nano' ? NANO_FOLDER : name, { onProgress: announceFiles() });
+  const { model, source, tokenizer, ends } =
+    place.kind === 'folder' ? await folderParts(place.folder) : await ggufParts(place.path, fourBit);
   const own = tokenizer.eosTokenId === undefined ? [] : [tokenizer.eosTokenId];
   const eosTokenIds = [...new Set([...own, ...ends])];
   return {
