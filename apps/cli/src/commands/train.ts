@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { Command, Option } from 'commander';
-import { METHODS } from '../engine/trainSettings.ts';
+import { EXECUTORS, METHODS } from '../engine/trainSettings.ts';
 import type { TableFlags } from '../engine/tabular/tableCommand.ts';
 import type { TrainFlags } from '../engine/trainCommand.ts';
 import {
@@ -82,6 +82,11 @@ export function trainCommand(): Command {
       ),
     )
     .option('--load-in-4bit', 'hold the frozen base in 4 bits (QLoRA): less memory')
+    .addOption(
+      new Option('--executor <kind>', 'whole-graph is faster, layer-wise takes a fraction of the memory').choices(
+        EXECUTORS,
+      ),
+    )
     .addOption(new Option('--config <file>', 'what to learn from a table (YAML)').argParser(existingFile))
     .option('--fine-tune', 'go on from the classifier in --model-path', false)
     .addOption(new Option('--model-path <dir>', 'a trained classifier').argParser(existingFolder))

@@ -1,5 +1,6 @@
 /** `tuneloop train` for language models: flags to settings, the training process, the terminal. */
 import { type CommandLine, INTERRUPTED_EXIT, snakeCase } from '../commands/engineFlags.ts';
+import type { ExecutorKind } from '@tuneloop/engine/types';
 import { RunFolder } from './runFolder.ts';
 import { TrainProcess } from './trainProcess.ts';
 import { TrainReport } from './trainReport.ts';
@@ -26,6 +27,7 @@ export interface TrainFlags {
   readonly validationSplit?: number;
   readonly plainText?: boolean;
   readonly loadIn4bit?: boolean;
+  readonly executor?: ExecutorKind;
   readonly threads: number;
   readonly seed: number;
   readonly resume: boolean;

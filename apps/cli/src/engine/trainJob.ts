@@ -142,6 +142,7 @@ async function prepare(job: TrainJob, saved: SavedRun | undefined): Promise<Prep
     hyper,
     threads: settings.threads,
     signal,
+    ...(settings.executor === undefined ? {} : { executor: settings.executor }),
     checkpoint: {
       everySteps: Math.max(1, Math.ceil(plan.totalSteps / STATES_A_RUN)),
       save: (state: Uint8Array, step: number) => folder.writeState(state, step),

@@ -140,6 +140,7 @@ export class TrainReport {
       `trained   ${steps} steps in ${formatSeconds(seconds)}, loss ${firstLoss.toFixed(4)} to ${lastLoss.toFixed(4)}, ` +
         `${Math.round(tokensPerSecond)} tokens/s, peak memory ${formatBytes(peakRssBytes)}`,
     );
+    this.#line(`executor  ${summary.executorReason}`);
     this.#line(`wrote     ${output}`);
   }
 

@@ -1,8 +1,12 @@
 /** What a training run was asked for: `training_args.json` in its output folder, from which it can be resumed. */
+import type { ExecutorKind } from '@tuneloop/engine/types';
 import { z } from 'zod';
 
 export const METHODS = ['sft', 'dpo', 'kto', 'reward'] as const;
 export type Method = (typeof METHODS)[number];
+
+/** How the model is computed; see ExecutorKind of the engine. */
+export const EXECUTORS = ['whole-graph', 'layer-wise'] as const satisfies readonly ExecutorKind[];
 
 const count = z.number().int().min(1);
 
@@ -30,6 +34,7 @@ export const trainSettings = z.strictObject({
   plain_text: z.boolean(),
   /** Hold the frozen base in 4 bits. */
   load_in_4bit: z.boolean(),
+  executor: z.enum(EXECUTORS).optional(),
   threads: count,
   seed: z.number().int().min(0),
 });
