@@ -44,7 +44,7 @@ interface Prompt {
 
 /** The recipe whose figures are in docs/lab.md. */
 export const GRPO_TRAINING: Omit<GrpoHyper, 'seed'> = {
-  steps: 200,
+  steps: 100,
   promptsPerStep: 8,
   groupSize: 8,
   maxTokens: SAMPLING.maxTokens,

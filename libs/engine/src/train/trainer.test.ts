@@ -106,7 +106,7 @@ const reward = (more: Partial<RewardTrainerOptions> = {}): RewardTrainerOptions 
 /** Learns a few random texts by heart, which only harms it on others. */
 const stoppingEarly = (): SftTrainerOptions => {
   const texts = (count: number, random: () => number): SftExample[] =>
-    Array.from({ length: count }, () => ({ ids: tokens(8, random), lossWeights: new Array<number>(8).fill(1) }));
+    Array.from({ length: count }, () => ({ ids: tokens(8, random), lossWeights: Array.from({ length: 8 }, () => 1) }));
   return sft({
     lora,
     data: texts(8, createRandom(21)),
