@@ -79,6 +79,8 @@ const DEFAULT_REPLAY_RATIO = 3;
 /** With fewer rows nothing is held out unless a table is given: the figures would say nothing. */
 const MIN_ROWS_TO_SPLIT = 10;
 const MAX_CLASSES = 10_000;
+/** Steps, of well under a millisecond each, between two turns of the event loop. */
+const STEPS_A_TURN = 64;
 
 function badHyper(field: string, rule: string, found: unknown): EngineError {
   return new EngineError('engine.classifier.bad_hyper', `${field} must be ${rule}, found ${String(found)}`);
@@ -236,6 +238,7 @@ async function trainEpoch(
     }
     loss += (batchLoss * rows.length) / order.length;
     steps++;
+    if (steps % STEPS_A_TURN === 0) await new Promise(setImmediate); // Signals and timers get a turn.
     const gradients = list.map(({ name }) => floatOutput(outputs, classifierGradient(name)));
     run.optimizer.update(gradients, firstStep + steps, hyper.learningRate ?? 1e-3, 1);
   }
@@ -299,7 +302,7 @@ async function fit(
       if (held === undefined || held.validationLoss < best.loss) {
         best = { epoch, loss: held?.validationLoss ?? Infinity, weights: list.map(({ data }) => data.slice()) };
       }
-      await new Promise(setImmediate); // Signals and timers get a turn.
+      await new Promise(setImmediate);
       if (signal?.aborted === true || (held && patience > 0 && epoch - best.epoch >= patience)) break;
     }
   } finally {
