@@ -2,6 +2,7 @@ import { Ajv2020 } from 'ajv/dist/2020.js';
 import addFormats from 'ajv-formats';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { z } from 'zod';
 import { fixturePath } from '../../../fixtures/fixtures.ts';
 import { createRandom } from '../../random.ts';
 import { loadTokenizerFolder } from '../../tokenizer/tokenizer.ts';
@@ -10,10 +11,13 @@ import { Constraints, type ResponseFormat } from './constraint.ts';
 import { jsonSchemaGrammar } from './jsonSchema.ts';
 import { hasToken } from './vocabulary.ts';
 
-const tokenizer = await loadTokenizerFolder(fixturePath('bpe'));
-const VOCAB = tokenizer.vocabSize + 5;
-const END = tokenizer.eosTokenId!;
-const constraints = new Constraints(tokenizer, VOCAB);
+async function speakerOf(folder: string) {
+  const tokenizer = await loadTokenizerFolder(fixturePath(folder));
+  // Models have more outputs than their tokenizers have tokens.
+  return { tokenizer, constraints: new Constraints(tokenizer, tokenizer.vocabSize + 5) };
+}
+
+const own = await speakerOf('bpe');
 
 const ajv = new Ajv2020({ strict: false, allErrors: false, validateFormats: true });
 addFormats.default(ajv);
@@ -31,14 +35,17 @@ function read(schema: unknown, text: string): 'refused' | 'begun' | 'whole' {
 }
 
 /** Draws allowed tokens at random until the answer ends; undefined when it is longer than `most`. */
-function wander(format: ResponseFormat, seed: number, most: number): string | undefined {
+function wander(format: ResponseFormat, seed: number, most: number, speaker = own): string | undefined {
+  const { tokenizer, constraints } = speaker;
+  const END = tokenizer.eosTokenId!;
+  const size = tokenizer.vocabSize;
   const constraint = constraints.create(format, new Set([END]));
   const random = createRandom(seed);
   const tokens: number[] = [];
   const closers = new Set(['"', '}', ']', '"}', ']}'].map((text) => tokenizer.tokenId(text)));
   while (!constraint.ended && tokens.length < most) {
     const set = constraint.allowed();
-    const allowed = Array.from({ length: VOCAB }, (_, id) => id).filter((id) => hasToken(set, id));
+    const allowed = Array.from({ length: size }, (_, id) => id).filter((id) => hasToken(set, id));
     // Half of the time towards the end, so that answers have one.
     const ending = allowed.filter((id) => id === END || closers.has(id));
     const pool = ending.length > 0 && random() < 0.5 ? ending : allowed;
@@ -117,7 +124,15 @@ describe('what is read', () => {
     [{ type: 'number', minimum: -1.5, maximum: -0.5 }, '-1.51', 'refused'],
     [{ type: 'number', minimum: -1.5, maximum: -0.5 }, '-0.4', 'refused'],
     [{ type: ['string', 'null'] }, 'null', 'whole'],
+    [
+      { type: 'integer', minimum: Number.MIN_SAFE_INTEGER, maximum: Number.MAX_SAFE_INTEGER },
+      '-999999999999999',
+      'whole',
+    ],
+    [{ type: 'number', maximum: Number.MAX_VALUE }, '1e', 'refused'],
     [{ type: 'string', format: 'date' }, '"2024-02-30', 'refused'],
+    [{ type: 'string', format: 'date', pattern: '^19' }, '"2', 'refused'],
+    [{ type: 'string', format: 'date', pattern: '^19' }, '"1999-01-31"', 'whole'],
     [{ type: 'string', format: 'date-time' }, '"2024-12-31T23:59:59Z"', 'whole'],
   ] as const)('%j with %s is %s', (schema, text, outcome) => {
     expect(read(schema, text)).toBe(outcome);
@@ -138,11 +153,14 @@ describe('what is refused', () => {
     [{ anyOf: [{ type: 'string' }, { type: 'array', items: string, uniqueItems: true }] }, '#/anyOf/1/uniqueItems'],
     [{ $ref: 'other.json' }, '#/$ref'],
     [{ $ref: '#/$defs/a', $defs: { a: { patternProperties: {} } } }, '#/$defs/a/patternProperties'],
-    [{ type: 'string', format: 'hostname' }, '#/format'],
+    [{ type: 'string', format: 'iri' }, '#/format'],
     [{ type: 'string', pattern: '(?=a)b' }, '#/pattern'],
     [{ type: 'string', pattern: '(a' }, '#/pattern'],
     [{ type: 'string', pattern: '^(aa)+$', minLength: 3, maxLength: 3 }, '#/pattern'],
     [{ type: 'integer', minimum: 0.2, maximum: 0.8 }, '#:'],
+    [{ type: 'integer', minimum: 2 ** 60 }, '#/minimum'],
+    [{ type: 'object', propertyNames: { pattern: '^a' } }, '#/propertyNames'],
+    [{ type: 'string', format: 'date', pattern: '^x' }, '#/pattern'],
     [{ type: 'text' }, '#/type'],
     [{ oneOf: [{ type: 'number' }, { type: 'integer' }] }, '#/oneOf'],
     [{ type: 'object', properties: { self: { $ref: '#' } }, required: ['self'] }, '#:'],
@@ -262,6 +280,55 @@ describe('with random tokens', () => {
     expect(ended / drawn).toBeGreaterThan(0.6);
   });
 
+  it.each(['llama2', 'mistral', 'mistral-nemo', 'llama3', 'qwen', 'smollm2'])(
+    'holds with the tokens of %s',
+    async (family) => {
+      const speaker = await speakerOf(`families/${family}`);
+      const schema = {
+        type: 'object',
+        properties: {
+          ' a': { const: ' ü 日本 ' },
+          text: { type: 'string', minLength: 1, maxLength: 8 },
+          n: { type: 'number', minimum: 0 },
+        },
+        required: [' a', 'text', 'n'],
+      };
+      const validate = ajv.compile(schema);
+      for (let seed = 0; seed < 12; seed++) {
+        const text = wander({ type: 'json_schema', schema }, seed, 200, speaker);
+        expect(text).toBeDefined();
+        expect(validate(JSON.parse(text!)), text).toBe(true);
+      }
+    },
+  );
+
+  it('holds to what zod writes', () => {
+    const shape = z.object({
+      id: z.uuid(),
+      email: z.email(),
+      born: z.iso.date(),
+      at: z.iso.datetime(),
+      age: z.int().min(0).max(150),
+      score: z.number().gt(0).lte(1).nullable(),
+      kind: z.enum(['a', 'b']).optional(),
+      pair: z.tuple([z.string().max(3), z.boolean()]),
+      counts: z.record(z.string(), z.int()),
+      item: z.discriminatedUnion('t', [
+        z.object({ t: z.literal('x'), v: z.literal(1) }),
+        z.object({ t: z.literal('y'), w: z.array(z.boolean()).max(2) }),
+      ]),
+    });
+    const schema = z.toJSONSchema(shape);
+    let ended = 0;
+    for (let seed = 0; seed < 12; seed++) {
+      const text = wander({ type: 'json_schema', schema }, seed, 900);
+      if (text === undefined) continue;
+      ended++;
+      expect(shape.safeParse(JSON.parse(text)).error, text).toBeUndefined();
+    }
+    expect(ended).toBeGreaterThan(6);
+  });
+
   it('json_object gives objects, regex gives whole matches', () => {
     for (let seed = 0; seed < 20; seed++) {
       const object = wander({ type: 'json_object' }, seed, 300);
@@ -274,6 +341,8 @@ describe('with random tokens', () => {
 
   it('offers a stop token only where the answer may end', () => {
     const schema = { type: 'integer', minimum: 10, maximum: 99 };
+    const { tokenizer, constraints } = own;
+    const END = tokenizer.eosTokenId!;
     const constraint = constraints.create({ type: 'json_schema', schema }, new Set([END]));
     const take = (text: string): boolean => {
       const before = hasToken(constraint.allowed(), END);

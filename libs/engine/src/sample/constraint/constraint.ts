@@ -6,8 +6,7 @@ import { Automaton, type State } from './automaton.ts';
 import { utf8 } from './codePoints.ts';
 import { type Expr, Grammar } from './grammar.ts';
 import { jsonObjectGrammar, jsonSchemaGrammar } from './jsonSchema.ts';
-import { parsePattern } from './regex.ts';
-import { compilePattern, textOf } from './textAutomaton.ts';
+import { patternAutomaton, textOf } from './textAutomaton.ts';
 import { addToken, removeToken, type TokenSet, Vocabulary } from './vocabulary.ts';
 
 /** Formats kept ready, by their text. */
@@ -31,7 +30,7 @@ function grammarOf(format: ResponseFormat): { grammar: Grammar; root: Expr } {
       return jsonObjectGrammar();
     case 'regex': {
       const grammar = new Grammar();
-      const automaton = compilePattern(parsePattern(format.pattern));
+      const automaton = patternAutomaton(format.pattern, 'whole');
       return { grammar, root: textOf(grammar, automaton, utf8, { min: 0, max: Infinity }) };
     }
     default: {

@@ -10,7 +10,10 @@ export const FORMATS: Readonly<Record<string, string>> = {
   date: `^${DATE}$`,
   time: `^${TIME}$`,
   'date-time': `^${DATE}T${TIME}$`,
+  duration: '^P([1-9][0-9]{0,2}D|T[1-9][0-9]{0,2}[HMS])$',
   uuid: '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$',
   ipv4: `^${OCTET}(\\.${OCTET}){3}$`,
+  hostname: `^${LABEL}(\\.${LABEL}){0,3}$`,
   email: `^[A-Za-z0-9_+-]{1,20}(\\.[A-Za-z0-9_+-]{1,20}){0,2}@${LABEL}(\\.${LABEL}){1,2}$`,
+  uri: `^https?://${LABEL}(\\.${LABEL}){1,2}(/[A-Za-z0-9_~-]{1,20}){0,4}$`,
 };

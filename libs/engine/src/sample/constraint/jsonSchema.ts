@@ -5,23 +5,14 @@
  */
 import { EngineError } from '../../errors.ts';
 import { isJsonObject, type JsonObject, shown } from '../../json.ts';
-import { ANY, jsonCharacter } from './codePoints.ts';
 import { type Expr, Grammar, unsatisfiable } from './grammar.ts';
+import { JsonScalars, refused, span } from './jsonScalars.ts';
 import { JsonSyntax } from './jsonSyntax.ts';
-import { anyNumber, integerWithin, isComparable, type Limits, numberWithin } from './jsonNumber.ts';
-import { FORMATS } from './formats.ts';
 import { areDisjoint, isWithin, resolvePointer, typesOf } from './schemaShape.ts';
-import { anywhere, parsePattern } from './regex.ts';
-import { compilePattern, textOf } from './textAutomaton.ts';
 
 /** Of the schema as JSON, in UTF-16 units. */
 const MAX_SCHEMA_LENGTH = 262_144;
 const MAX_DEPTH = 100;
-/** For texts with a pattern, where each length is looked at. */
-const MAX_PATTERN_TEXT = 2000;
-
-/** States of the automata of all patterns together. */
-const MAX_PATTERN_STATES = 10_000;
 
 /** Keywords that say nothing about what is valid. */
 const ANNOTATIONS: ReadonlySet<string> = new Set([
@@ -30,6 +21,8 @@ const ANNOTATIONS: ReadonlySet<string> = new Set([
   '$defs',
   '$id',
   '$schema',
+  'contentEncoding',
+  'contentMediaType',
   'default',
   'definitions',
   'deprecated',
@@ -42,7 +35,7 @@ const ANNOTATIONS: ReadonlySet<string> = new Set([
   'writeOnly',
 ]); // prettier-ignore
 const BY_TYPE: Readonly<Record<string, readonly string[]>> = {
-  object: ['properties', 'required', 'additionalProperties'],
+  object: ['properties', 'required', 'additionalProperties', 'propertyNames'],
   array: ['items', 'prefixItems', 'minItems', 'maxItems', 'uniqueItems'],
   string: ['minLength', 'maxLength', 'pattern', 'format'],
   number: ['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum'],
@@ -55,8 +48,8 @@ class SchemaCompiler {
   readonly syntax = new JsonSyntax(this.grammar);
   /** By place of the schema, so that a recursive one ends. */
   readonly #references = new Map<string, Expr>();
+  readonly #scalars = new JsonScalars(this.grammar, this.syntax);
   #depth = 0;
-  #patternStates = 0;
 
   constructor(root: unknown) {
     this.#root = root;
@@ -66,20 +59,15 @@ class SchemaCompiler {
     const value = this.#value(this.#root, '#');
     const root = this.grammar.sequence([this.syntax.gap, value]);
     if (unsatisfiable(root).size > 0) {
-      throw this.#refuse('#', 'a part of it must contain itself, so that no value is finite');
+      throw refused('#', 'a part of it must contain itself, so that no value is finite');
     }
     return root;
   }
 
-  #refuse(at: string, why: string): EngineError {
-    return new EngineError('engine.sample.unsupported_schema', `the JSON schema cannot be used at ${at}: ${why}`);
-  }
-
   #value(schema: unknown, at: string): Expr {
     if (schema === true) return this.anyValue();
-    if (!isJsonObject(schema))
-      throw this.#refuse(at, `it must be an object or true, found ${shown(schema).slice(0, 50)}`);
-    if (++this.#depth > MAX_DEPTH) throw this.#refuse(at, `schemas nest deeper than ${MAX_DEPTH}`);
+    if (!isJsonObject(schema)) throw refused(at, `it must be an object or true, found ${shown(schema).slice(0, 50)}`);
+    if (++this.#depth > MAX_DEPTH) throw refused(at, `schemas nest deeper than ${MAX_DEPTH}`);
     try {
       return this.#checked(schema, at);
     } finally {
@@ -98,7 +86,7 @@ class SchemaCompiler {
     if (keys.includes('const') || keys.includes('enum')) return this.#listed(schema, at, keys);
     const known = ['type', ...Object.values(BY_TYPE).flat()];
     const unknown = keys.find((key) => !known.includes(key));
-    if (unknown !== undefined) throw this.#refuse(`${at}/${unknown}`, 'this keyword is not supported');
+    if (unknown !== undefined) throw refused(`${at}/${unknown}`, 'this keyword is not supported');
     const types = this.#types(schema, at);
     if (types === undefined) return this.anyValue();
     return this.grammar.choice(types.map((type) => this.#typed(type, schema, at)));
@@ -108,7 +96,7 @@ class SchemaCompiler {
     const other = keys.find((key) => !allowed.includes(key));
     // Pydantic and zod repeat the type beside what already says it.
     if (other === undefined || (other === 'type' && this.#sayTheSame(schema, allowed[0]!))) return;
-    throw this.#refuse(`${at}/${other}`, `this keyword is not supported beside ${allowed[0]}`);
+    throw refused(`${at}/${other}`, `this keyword is not supported beside ${allowed[0]}`);
   }
 
   /** Whether all branches are of the type that stands beside them. */
@@ -121,7 +109,7 @@ class SchemaCompiler {
   #reference(ref: unknown, at: string): Expr {
     const target = typeof ref === 'string' ? resolvePointer(this.#root, ref) : undefined;
     if (typeof ref !== 'string' || target === undefined) {
-      throw this.#refuse(`${at}/$ref`, `only references into the schema itself are supported, found ${shown(ref)}`);
+      throw refused(`${at}/$ref`, `only references into the schema itself are supported, found ${shown(ref)}`);
     }
     const known = this.#references.get(ref);
     if (known !== undefined) return known;
@@ -134,10 +122,10 @@ class SchemaCompiler {
 
   #combined(schema: JsonObject, key: string, at: string): Expr {
     const branches = schema[key];
-    if (!Array.isArray(branches) || branches.length === 0) throw this.#refuse(`${at}/${key}`, 'it must list schemas');
-    if (key === 'allOf' && branches.length > 1) throw this.#refuse(`${at}/allOf`, 'only one schema in it is supported');
+    if (!Array.isArray(branches) || branches.length === 0) throw refused(`${at}/${key}`, 'it must list schemas');
+    if (key === 'allOf' && branches.length > 1) throw refused(`${at}/allOf`, 'only one schema in it is supported');
     if (key === 'oneOf' && !areDisjoint(this.#root, branches)) {
-      throw this.#refuse(`${at}/oneOf`, 'its schemas may overlap: tell them apart by type or a constant, or use anyOf');
+      throw refused(`${at}/oneOf`, 'its schemas may overlap: tell them apart by type or a constant, or use anyOf');
     }
     return this.grammar.choice(branches.map((branch, i) => this.#value(branch, `${at}/${key}/${i}`)));
   }
@@ -152,16 +140,16 @@ class SchemaCompiler {
     const types = Array.isArray(type) ? type : [type];
     const wrong: unknown = types.find((name) => typeof name !== 'string' || !TYPES.includes(name));
     if (wrong !== undefined || types.length === 0) {
-      throw this.#refuse(`${at}/type`, `it must be of ${TYPES.join(', ')}, found ${shown(type)}`);
+      throw refused(`${at}/type`, `it must be of ${TYPES.join(', ')}, found ${shown(type)}`);
     }
     return types as string[];
   }
 
   #listed(schema: JsonObject, at: string, keys: readonly string[]): Expr {
     const other = keys.find((key) => !['const', 'enum', 'type'].includes(key));
-    if (other !== undefined) throw this.#refuse(`${at}/${other}`, 'this keyword is not supported beside enum or const');
+    if (other !== undefined) throw refused(`${at}/${other}`, 'this keyword is not supported beside enum or const');
     const listed = schema['enum'] ?? [schema['const']];
-    if (!Array.isArray(listed)) throw this.#refuse(`${at}/enum`, 'it must list values');
+    if (!Array.isArray(listed)) throw refused(`${at}/enum`, 'it must list values');
     const types = schema['type'] === undefined ? undefined : typesOf(this.#root, { type: schema['type'] });
     const fitting = listed.filter(
       (value) => types === undefined || isWithin(typesOf(this.#root, { const: value }), types),
@@ -171,7 +159,7 @@ class SchemaCompiler {
       const only = JSON.stringify(schema['const']);
       for (const text of texts) if (text !== only) texts.delete(text);
     }
-    if (texts.size === 0) throw this.#refuse(at, 'no listed value is of the type beside it');
+    if (texts.size === 0) throw refused(at, 'no listed value is of the type beside it');
     return this.grammar.choice([...texts].map((text) => this.grammar.literal(text)));
   }
 
@@ -183,13 +171,13 @@ class SchemaCompiler {
       case 'array':
         return this.#array(schema, at);
       case 'string':
-        return this.#string(schema, at);
+        return this.#scalars.string(schema, at);
       case 'boolean':
         return grammar.choice([grammar.literal('true'), grammar.literal('false')]);
       case 'null':
         return grammar.literal('null');
       default:
-        return this.#number(type === 'integer', schema, at);
+        return this.#scalars.number(type === 'integer', schema, at);
     }
   }
 
@@ -209,103 +197,36 @@ class SchemaCompiler {
     return reference;
   }
 
-  #count(schema: JsonObject, key: string, at: string, otherwise: number): number {
-    const value = schema[key] ?? otherwise;
-    if (value === otherwise || (Number.isSafeInteger(value) && Number(value) >= 0)) return Number(value);
-    throw this.#refuse(`${at}/${key}`, `it must be an integer from 0 on, found ${shown(value)}`);
-  }
-
-  #span(schema: JsonObject, [least, most]: readonly [string, string], at: string): { min: number; max: number } {
-    const min = this.#count(schema, least, at, 0);
-    const max = this.#count(schema, most, at, Infinity);
-    if (min > max) throw this.#refuse(`${at}/${least}`, `it is above ${most}`);
-    return { min, max };
-  }
-
-  #string(schema: JsonObject, at: string): Expr {
-    const span = this.#span(schema, ['minLength', 'maxLength'], at);
-    const { pattern, format } = schema;
-    if (pattern === undefined && format === undefined) {
-      if (span.min === 0 && span.max === Infinity) return this.syntax.anyString;
-      return this.syntax.quoted(this.grammar.repeat(jsonCharacter(this.grammar, ANY), span.min, span.max));
-    }
-    if (pattern !== undefined && format !== undefined)
-      throw this.#refuse(`${at}/format`, 'not supported beside pattern');
-    const key = pattern === undefined ? 'format' : 'pattern';
-    const source = pattern ?? (typeof format === 'string' ? FORMATS[format] : undefined);
-    if (typeof source !== 'string') {
-      const known = Object.keys(FORMATS).join(', ');
-      throw this.#refuse(`${at}/${key}`, key === 'pattern' ? 'it must be a text' : `supported are ${known}`);
-    }
-    if (span.min > MAX_PATTERN_TEXT || (span.max !== Infinity && span.max > MAX_PATTERN_TEXT)) {
-      throw this.#refuse(at, `beside a ${key}, lengths up to ${MAX_PATTERN_TEXT} are supported`);
-    }
-    try {
-      const automaton = compilePattern(anywhere(parsePattern(source)));
-      this.#patternStates += automaton.states.length;
-      if (this.#patternStates > MAX_PATTERN_STATES) throw this.#refuse('#', 'its patterns are too large together');
-      return this.syntax.quoted(textOf(this.grammar, automaton, jsonCharacter, span));
-    } catch (cause) {
-      if (!(cause instanceof EngineError)) throw cause;
-      throw this.#refuse(`${at}/${key}`, cause.message);
-    }
-  }
-
-  #number(integer: boolean, schema: JsonObject, at: string): Expr {
-    const limit = (key: string): number | undefined => {
-      const value = schema[key];
-      if (value === undefined) return undefined;
-      if (typeof value !== 'number' || !isComparable(value)) {
-        throw this.#refuse(`${at}/${key}`, `it must be a number of at most 15 digits, found ${shown(value)}`);
-      }
-      return value;
-    };
-    const [minimum, above, maximum, below] = [
-      limit('minimum'),
-      limit('exclusiveMinimum'),
-      limit('maximum'),
-      limit('exclusiveMaximum'),
-    ]; // prettier-ignore
-    const limits: Limits = {
-      ...(minimum !== undefined && { low: { value: minimum, exclusive: false } }),
-      ...(above !== undefined &&
-        !(minimum !== undefined && minimum > above) && { low: { value: above, exclusive: true } }),
-      ...(maximum !== undefined && { high: { value: maximum, exclusive: false } }),
-      ...(below !== undefined &&
-        !(maximum !== undefined && maximum < below) && { high: { value: below, exclusive: true } }),
-    };
-    const free = limits.low === undefined && limits.high === undefined;
-    if (free && !integer) return anyNumber(this.grammar);
-    const number = integer ? integerWithin(this.grammar, limits) : numberWithin(this.grammar, limits);
-    if (number === undefined) throw this.#refuse(at, 'no number is within these limits');
-    return number;
-  }
-
   #array(schema: JsonObject, at: string): Expr {
-    if (schema['uniqueItems'] === true) throw this.#refuse(`${at}/uniqueItems`, 'this keyword is not supported');
-    const { min, max } = this.#span(schema, ['minItems', 'maxItems'], at);
+    if (schema['uniqueItems'] === true) throw refused(`${at}/uniqueItems`, 'this keyword is not supported');
+    const { min, max } = span(schema, ['minItems', 'maxItems'], at);
     const { items, prefixItems = [] } = schema;
-    if (!Array.isArray(prefixItems)) throw this.#refuse(`${at}/prefixItems`, 'it must list schemas');
+    if (!Array.isArray(prefixItems)) throw refused(`${at}/prefixItems`, 'it must list schemas');
     const prefix = prefixItems.map((item, i) => this.#value(item, `${at}/prefixItems/${i}`));
     // A tuple gets no more than its own items unless the schema says what they are.
     const open = items !== false && (items !== undefined || prefix.length === 0);
     const longest = open ? max : Math.min(max, prefix.length);
-    if (longest < min) throw this.#refuse(`${at}/minItems`, 'there is no schema for so many items');
+    if (longest < min) throw refused(`${at}/minItems`, 'there is no schema for so many items');
     const item = open && longest > prefix.length ? this.#value(items ?? true, `${at}/items`) : this.grammar.empty;
     return this.syntax.array({ prefix, item, min, max: longest });
   }
 
   #object(schema: JsonObject, at: string): Expr {
     const { syntax } = this;
-    const { properties = {}, required = [], additionalProperties } = schema;
-    if (!isJsonObject(properties)) throw this.#refuse(`${at}/properties`, 'it must be an object');
-    if (!Array.isArray(required)) throw this.#refuse(`${at}/required`, 'it must list names');
+    const { properties = {}, required = [], additionalProperties, propertyNames = true } = schema;
+    if (!isJsonObject(properties)) throw refused(`${at}/properties`, 'it must be an object');
+    if (!Array.isArray(required)) throw refused(`${at}/required`, 'it must list names');
+    const nameKeys = isJsonObject(propertyNames) ? Object.entries(propertyNames) : [['', propertyNames]];
+    // zod's records say of their names only that they are texts.
+    if (!nameKeys.every(([key, value]) => key === 'type' && value === 'string') && propertyNames !== true) {
+      throw refused(`${at}/propertyNames`, 'only {"type": "string"} is supported');
+    }
     // Where properties are named and others not mentioned, no others are written.
     const others = additionalProperties ?? schema['properties'] === undefined;
     const names = [...new Set([...Object.keys(properties), ...required.map(String)])];
     const pairs = names.map((name) => {
       const own = Object.hasOwn(properties, name);
-      if (!own && others === false) throw this.#refuse(`${at}/required`, `${name} is required, but not a property`);
+      if (!own && others === false) throw refused(`${at}/required`, `${name} is required, but not a property`);
       const value = own
         ? this.#value(properties[name], `${at}/properties/${name.replaceAll('~', '~0').replaceAll('/', '~1')}`)
         : this.#value(others, `${at}/additionalProperties`);

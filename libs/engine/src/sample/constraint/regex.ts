@@ -1,6 +1,6 @@
 /** Reads regular expressions: the part of ECMAScript's syntax (with the `u` flag) that describes a regular language. */
 import { EngineError } from '../../errors.ts';
-import { ANY, type CodePoints, complement, normalised, type Range } from './codePoints.ts';
+import { type CodePoints, complement, normalised, type Range } from './codePoints.ts';
 
 const MAX_PATTERN_LENGTH = 2000;
 /** `{n,m}` is written out m times. */
@@ -14,6 +14,12 @@ export type Pattern =
   | { readonly kind: 'repeat'; readonly item: Pattern; readonly min: number; readonly max: number }
   | { readonly kind: 'start' }
   | { readonly kind: 'end' };
+
+/** A whole expression: the pattern, and what must, or must not, stand at the beginning of the text besides. */
+export interface Expression {
+  readonly pattern: Pattern;
+  readonly conditions: readonly { readonly pattern: Pattern; readonly negative: boolean }[];
+}
 
 const single = (char: string): Range => [char.codePointAt(0)!, char.codePointAt(0)!];
 
@@ -56,7 +62,7 @@ class Parser {
     this.#chars = Array.from(source);
   }
 
-  parse(): Pattern {
+  parse(): Expression {
     if (this.#source.length > MAX_PATTERN_LENGTH) throw this.#refuse(`it is longer than ${MAX_PATTERN_LENGTH}`);
     try {
       // What V8 refuses is no regular expression; what follows may be stricter, never laxer.
@@ -64,7 +70,27 @@ class Parser {
     } catch (cause) {
       throw this.#refuse(cause instanceof Error ? cause.message : 'it is not valid');
     }
-    return this.#choice();
+    const anchored = this.#chars[0] === '^';
+    const conditions: Expression['conditions'][number][] = [];
+    if (anchored) {
+      this.#at = 1;
+      for (let found = this.#condition(); found !== undefined; found = this.#condition()) conditions.push(found);
+      if (conditions.length === 0) this.#at = 0;
+    }
+    const pattern = this.#choice();
+    if (conditions.length === 0) return { pattern, conditions };
+    if (pattern.kind === 'choice') throw this.#refuse('looking ahead is not supported beside a choice');
+    return { pattern: { kind: 'sequence', items: [{ kind: 'start' }, pattern] }, conditions };
+  }
+
+  /** `(?=…)` or `(?!…)` at the beginning. */
+  #condition(): Expression['conditions'][number] | undefined {
+    const opening = this.#chars.slice(this.#at, this.#at + 3).join('');
+    if (opening !== '(?=' && opening !== '(?!') return undefined;
+    this.#at += 3;
+    const pattern = this.#choice();
+    this.#take(')');
+    return { pattern, negative: opening === '(?!' };
   }
 
   #refuse(why: string): EngineError {
@@ -133,7 +159,8 @@ class Parser {
     if (this.#take('?')) {
       const named = this.#chars[this.#at] === '<' && !['=', '!'].includes(this.#chars[this.#at + 1] ?? '');
       if (named) this.#at = this.#chars.indexOf('>', this.#at) + 1;
-      else if (!this.#take(':')) throw this.#refuse('looking ahead or behind and flags are not supported');
+      else if (!this.#take(':'))
+        throw this.#refuse('looking ahead (but for the very beginning, after ^) or behind and flags are not supported');
     }
     const inner = this.#choice();
     this.#take(')');
@@ -208,12 +235,6 @@ class Parser {
 }
 
 /** @throws EngineError `engine.sample.unsupported_pattern` with what is not supported, or not valid, in it */
-export function parsePattern(source: string): Pattern {
+export function parsePattern(source: string): Expression {
   return new Parser(source).parse();
-}
-
-/** `pattern` anywhere in a text, as JSON Schema's `pattern` means it. */
-export function anywhere(pattern: Pattern): Pattern {
-  const rest: Pattern = { kind: 'repeat', item: { kind: 'set', set: ANY }, min: 0, max: Infinity };
-  return { kind: 'sequence', items: [rest, pattern, rest] };
 }

@@ -2,7 +2,7 @@
 import { EngineError } from '../../errors.ts';
 import { ANY, type CodePoints, complement, intersection, normalised, type Range } from './codePoints.ts';
 import type { Expr, Grammar } from './grammar.ts';
-import type { Pattern } from './regex.ts';
+import { parsePattern, type Pattern } from './regex.ts';
 
 const MAX_NODES = 5000;
 const MAX_STATES = 1000;
@@ -115,7 +115,7 @@ function targets(network: Network, from: readonly number[]): { set: CodePoints; 
 }
 
 /** @throws EngineError `engine.sample.unsupported_pattern` when it is too large, or when nothing matches it */
-export function compilePattern(pattern: Pattern): TextAutomaton {
+function compilePattern(pattern: Pattern): TextAutomaton {
   const network = new Network();
   const first = network.node();
   const last = network.add(pattern, first);
@@ -139,6 +139,55 @@ export function compilePattern(pattern: Pattern): TextAutomaton {
     states.push({ accepting, steps });
   }
   return trimmed(states);
+}
+
+/**
+ * The texts that `a` accepts and `b` accepts too, or does not.
+ * @throws EngineError `engine.sample.unsupported_pattern` when there are too many states, or no such text
+ */
+export function combined(a: TextAutomaton, b: TextAutomaton, accepts: boolean): TextAutomaton {
+  /** A state of `b`, or undefined where it has none to go on with. */
+  const pairs: { readonly i: number; readonly j: number | undefined }[] = [];
+  const indices = new Map<string, number>();
+  const indexOf = (i: number, j: number | undefined): number => {
+    const key = `${i}:${j}`;
+    const known = indices.get(key);
+    if (known !== undefined) return known;
+    if (pairs.length >= MAX_STATES) throw tooLarge('states');
+    indices.set(key, pairs.length);
+    return pairs.push({ i, j }) - 1;
+  };
+  indexOf(0, 0);
+  const states: { accepting: boolean; steps: { set: CodePoints; to: number }[] }[] = [];
+  for (const { i, j } of pairs) {
+    const other = j === undefined ? undefined : b.states[j]!;
+    const steps = a.states[i]!.steps.flatMap(({ set, to }) => {
+      const common = (other?.steps ?? []).flatMap((step) => {
+        const both = intersection(set, step.set);
+        return both.length === 0 ? [] : [{ set: both, to: indexOf(to, step.to) }];
+      });
+      if (accepts) return common;
+      const left = intersection(set, complement(normalised(common.flatMap((step) => step.set))));
+      return left.length === 0 ? common : [...common, { set: left, to: indexOf(to, undefined) }];
+    });
+    states.push({ accepting: a.states[i]!.accepting && (other?.accepting ?? false) === accepts, steps });
+  }
+  return trimmed(states);
+}
+
+/**
+ * The texts of an ECMAScript pattern: those that the `whole` of it matches, or that have a match anywhere in them.
+ * @throws EngineError `engine.sample.unsupported_pattern`
+ */
+export function patternAutomaton(source: string, where: 'whole' | 'anywhere'): TextAutomaton {
+  const { pattern, conditions } = parsePattern(source);
+  const rest: Pattern = { kind: 'repeat', item: { kind: 'set', set: ANY }, min: 0, max: Infinity };
+  const items = where === 'whole' ? [pattern] : [rest, pattern, rest];
+  return conditions.reduce(
+    (found, condition) =>
+      combined(found, compilePattern({ kind: 'sequence', items: [condition.pattern, rest] }), !condition.negative),
+    compilePattern({ kind: 'sequence', items }),
+  );
 }
 
 /** Leaves out the states from which no accepting one can be reached. */
