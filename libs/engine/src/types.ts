@@ -98,6 +98,8 @@ export interface LoraConfig {
   readonly targets: readonly LoraTarget[];
   /** Only 0 is supported: dropout would make the loss of a resumed run depend on a generator's state. */
   readonly dropout: 0;
+  /** Some layers may lack some of the targets, as an adapter may that was made with a regular expression (default false). */
+  readonly partial?: boolean;
 }
 
 /** One adapted module: the update to its weight is (alpha / r) B A. */

@@ -52,24 +52,36 @@ function hasDims(tensor: Tensor, rows: number, columns: number): boolean {
   return tensor.dims.length === 2 && tensor.dims[0] === rows && tensor.dims[1] === columns;
 }
 
+/** Which modules there must be: all of them, or some known ones if the adapter says that it is partial. */
+function checkModules(model: ModelConfig, { config, tensors }: LoraWeights): void {
+  const { targets } = config;
+  if (config.partial !== true && tensors.size !== model.numLayers * targets.length) {
+    throw new EngineError(
+      'engine.adapter.wrong_shape',
+      `the adapter has ${tensors.size} modules; this model needs ${model.numLayers} layers of ${targets.join(', ')}`,
+    );
+  }
+  const known = new Set(targets.flatMap((t) => Array.from({ length: model.numLayers }, (_, l) => moduleName(l, t))));
+  const foreign = [...tensors.keys()].find((name) => !known.has(name));
+  if (foreign !== undefined || tensors.size === 0) {
+    throw new EngineError('engine.adapter.wrong_shape', `this model has no module ${foreign ?? 'of the adapter'}`);
+  }
+}
+
 /**
- * Checks that an adapter fits a model: every layer, every target, the right shapes, finite numbers.
+ * Checks that an adapter fits a model: every layer and every target (some of them, if partial), the right shapes, finite
+ * numbers.
  * @throws EngineError `engine.adapter.bad_config`, `engine.adapter.wrong_shape`, `engine.adapter.not_finite`
  */
 export function checkLora(model: ModelConfig, lora: LoraWeights): void {
   checkConfig(lora.config);
   const { r, targets } = lora.config;
-  if (lora.tensors.size !== model.numLayers * targets.length) {
-    throw new EngineError(
-      'engine.adapter.wrong_shape',
-      `the adapter has ${lora.tensors.size} modules; this model needs ${model.numLayers} layers of ${targets.join(', ')}`,
-    );
-  }
+  checkModules(model, lora);
   for (let layer = 0; layer < model.numLayers; layer++) {
     for (const target of targets) {
       const name = moduleName(layer, target);
       const pair = lora.tensors.get(name);
-      if (pair === undefined) throw new EngineError('engine.adapter.wrong_shape', `the adapter has no module ${name}`);
+      if (pair === undefined) continue;
       const [out, in_] = projectionShape(model, target);
       if (!hasDims(pair.a, r, in_) || !hasDims(pair.b, out, r)) {
         throw new EngineError(

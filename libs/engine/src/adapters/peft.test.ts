@@ -3,13 +3,19 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { fixturePath, readFixture } from '../../fixtures/fixtures.ts';
+import { fixturePath, readFixture, relativeError } from '../../fixtures/fixtures.ts';
 import { peftCheckAdapter } from '../../fixtures/peftCheckAdapter.ts';
 import type { LoraWeights } from '../types.ts';
 import { LORA_TARGETS } from '../types.ts';
+import { createScorer } from '../train/scorer.ts';
 import { loadModelFolder } from '../weights/loadModel.ts';
 import { checkLora, initLora, mergeLora } from './lora.ts';
 import { decodePeftAdapter, encodePeftAdapter, readPeftFolder, writePeftFolder } from './peft.ts';
+
+interface Adapters {
+  ids: number[][];
+  logprobs: Record<string, number[][]>;
+}
 
 const adapter = await readPeftFolder(fixturePath('adapter'));
 const model = await loadModelFolder(fixturePath('tiny-tied'));
@@ -38,14 +44,56 @@ describe('reading', () => {
   it.each([
     ['use_dora', { use_dora: true }],
     ['modules_to_save', { modules_to_save: ['lm_head'] }],
-    ['rank_pattern', { rank_pattern: { q_proj: 8 } }],
+    ['target_parameters', { target_parameters: ['mlp.experts'] }],
     ['bias', { bias: 'lora_only' }],
     ['init_lora_weights', { init_lora_weights: 'pissa' }],
     ['peft_type', { peft_type: 'IA3' }],
-    ['layers_to_transform', { layers_to_transform: [0] }],
+    ['lora_bias', { lora_bias: true }],
   ])('refuses %s by name', async (field, change) => {
     await expect(withConfig(change)).rejects.toThrow(expect.objectContaining({ code: 'engine.adapter.unsupported' }));
     await expect(withConfig(change)).rejects.toThrow(field);
+  });
+
+  it.each(['adapter-patterns', 'adapter-partial'])(
+    'computes as PEFT with %s, also merged and written again',
+    async (name) => {
+      const lora = await readPeftFolder(fixturePath(name));
+      checkLora(model.config, lora);
+      await writePeftFolder(folder, lora, 'tiny-tied');
+      const again = await readPeftFolder(folder);
+      expect(again).toEqual(lora);
+      const { ids, logprobs } = await readFixture<Adapters>('adapters.json');
+      const requests = ids.map((row) => ({ ids: row }));
+      const plain = await createScorer({ model });
+      const merged = await createScorer({ model: mergeLora(model, lora) });
+      for (const scores of [await plain.logProbs(requests, lora), await merged.logProbs(requests)]) {
+        expect(
+          relativeError(
+            scores.flatMap((row) => [...row]),
+            logprobs[name]!.flat(),
+          ),
+        ).toBeLessThan(1e-5);
+      }
+      await plain.close();
+      await merged.close();
+    },
+  );
+
+  it('takes a partial adapter only where its modules are', async () => {
+    const partial = await readPeftFolder(fixturePath('adapter-partial'));
+    expect([...partial.tensors.keys()]).toEqual([
+      'model.layers.0.mlp.down_proj',
+      'model.layers.0.self_attn.q_proj',
+      'model.layers.0.self_attn.v_proj',
+    ]);
+    const elsewhere = new Map([['model.layers.7.self_attn.q_proj', [...partial.tensors.values()][1]!]]);
+    expect(() => checkLora(model.config, { ...partial, tensors: elsewhere })).toThrow(/no module model\.layers\.7/);
+    expect(() => checkLora(model.config, { ...partial, tensors: new Map() })).toThrow(/no module/);
+  });
+
+  it('refuses an alpha that is no number', async () => {
+    await expect(withConfig({ alpha_pattern: { q_proj: '8' } })).rejects.toThrow(/alpha_pattern must be positive/);
+    await expect(withConfig({ alpha_pattern: { '(?P<x>q)': 8 } })).rejects.toThrow(/no regular expression known here/);
   });
 
   it('takes rank-stabilised scaling into alpha', async () => {

@@ -3,8 +3,9 @@ import { join } from 'node:path';
 import { EngineError } from '../errors.ts';
 import { isJsonObject, shown } from '../json.ts';
 import { LORA_TARGETS } from '../types.ts';
-import type { LoraConfig, LoraPair, LoraTarget, LoraWeights, Tensor, WeightMap } from '../types.ts';
+import type { LoraPair, LoraTarget, LoraWeights, Tensor, WeightMap } from '../types.ts';
 import { decodeSafetensors, encodeSafetensors } from '../weights/safetensors.ts';
+import { toUniformRank, type PeftScaling } from './uniformRank.ts';
 
 export const PEFT_CONFIG_FILE = 'adapter_config.json';
 export const PEFT_WEIGHTS_FILE = 'adapter_model.safetensors';
@@ -23,14 +24,10 @@ const UNSUPPORTED: readonly (readonly [field: string, unused: readonly unknown[]
   ['fan_in_fan_out', [false]],
   ['bias', ['none']],
   ['modules_to_save', []],
-  ['layers_to_transform', []],
-  ['layers_pattern', []],
   ['layer_replication', []],
   ['target_parameters', []],
   ['trainable_token_indices', []],
   ['alora_invocation_tokens', []],
-  ['rank_pattern', []],
-  ['alpha_pattern', []],
   ['arrow_config', []],
   ['kasa_config', []],
   ['monteclora_config', []],
@@ -54,7 +51,18 @@ function isUnused(value: unknown, unused: readonly unknown[]): boolean {
   return typeof value === 'object' && Object.keys(value).length === 0;
 }
 
-function parseConfig(bytes: Uint8Array): { r: number; alpha: number } {
+/**
+ * Whether the adapter is for some layers only. PEFT names modules by their last part; a regular expression, a whole path or
+ * a list of layers chooses among them.
+ */
+function isSelective(fields: ReadonlyMap<string, unknown>): boolean {
+  const targets = fields.get('target_modules');
+  const paths = Array.isArray(targets) && targets.some((target) => String(target).includes('.'));
+  if (paths || (typeof targets === 'string' && targets !== 'all-linear')) return true;
+  return ['layers_to_transform', 'exclude_modules'].some((field) => !isUnused(fields.get(field), []));
+}
+
+function parseConfig(bytes: Uint8Array): { scaling: PeftScaling; selective: boolean } {
   let json: unknown;
   try {
     json = JSON.parse(new TextDecoder().decode(bytes));
@@ -72,16 +80,21 @@ function parseConfig(bytes: Uint8Array): { r: number; alpha: number } {
   }
   const init = fields.get('init_lora_weights');
   if (!PLAIN_INITS.includes(init)) throw unsupported(`init_lora_weights is ${shown(init)}, which changes the base`);
-  const r = fields.get('r');
   const alpha = fields.get('lora_alpha');
-  if (typeof r !== 'number' || !Number.isInteger(r) || r < 1 || typeof alpha !== 'number') {
+  const patterns = Object.entries(fields.get('alpha_pattern') ?? {});
+  const alphas = [alpha, ...patterns.map(([, value]) => value as unknown)];
+  if (!alphas.every((value) => typeof value === 'number' && value > 0)) {
     throw new EngineError(
       'engine.adapter.bad_config',
-      `${PEFT_CONFIG_FILE}: r and lora_alpha must be positive numbers`,
+      `${PEFT_CONFIG_FILE}: lora_alpha and all of alpha_pattern must be positive numbers`,
     );
   }
-  // Rank-stabilised LoRA scales by alpha / sqrt(r): the same update with alpha * sqrt(r) over r.
-  return { r, alpha: fields.get('use_rslora') === true ? alpha * Math.sqrt(r) : alpha };
+  const scaling = {
+    alpha: Number(alpha),
+    alphaPattern: new Map(patterns.map(([key, value]) => [key, Number(value)])),
+    rankStabilised: fields.get('use_rslora') === true,
+  };
+  return { scaling, selective: isSelective(fields) };
 }
 
 function groupTensors(weights: WeightMap): { tensors: Map<string, LoraPair>; targets: LoraTarget[] } {
@@ -104,19 +117,21 @@ function groupTensors(weights: WeightMap): { tensors: Map<string, LoraPair>; tar
 }
 
 /**
- * Reads a LoRA adapter in PEFT's format. The target modules are taken from the tensors themselves, so a regular expression
- * in `target_modules` needs no interpreting. Whether it fits a model is for `checkLora` to say.
+ * Reads a LoRA adapter in PEFT's format. Target modules and ranks are taken from the tensors themselves, so a regular
+ * expression in `target_modules` or `rank_pattern` needs no interpreting; modules of unlike rank or scale
+ * (`rank_pattern`, `alpha_pattern`, `use_rslora`) are brought to one. Whether it fits a model is for `checkLora` to say.
  *
  * @throws EngineError `engine.adapter.unsupported` with the name of the field, `engine.adapter.bad_config`,
  * `engine.adapter.wrong_shape`, `engine.weights.damaged`
  */
 export async function decodePeftAdapter(files: { config: Uint8Array; weights: Uint8Array }): Promise<LoraWeights> {
-  const { r, alpha } = parseConfig(files.config);
+  const { scaling, selective } = parseConfig(files.config);
   const { tensors, targets } = groupTensors(await decodeSafetensors(files.weights, PEFT_WEIGHTS_FILE));
-  return { config: { r, alpha, targets, dropout: 0 }, tensors };
+  const { r, alpha, tensors: uniform } = toUniformRank(tensors, scaling);
+  return { config: { r, alpha, targets, dropout: 0, ...(selective && { partial: true }) }, tensors: uniform };
 }
 
-function peftConfig(config: LoraConfig, baseModelName: string): Record<string, unknown> {
+function peftConfig({ config, tensors }: LoraWeights, baseModelName: string): Record<string, unknown> {
   return {
     base_model_name_or_path: baseModelName,
     bias: 'none',
@@ -128,7 +143,7 @@ function peftConfig(config: LoraConfig, baseModelName: string): Record<string, u
     modules_to_save: null,
     peft_type: 'LORA',
     r: config.r,
-    target_modules: [...config.targets],
+    target_modules: config.partial === true ? [...tensors.keys()].toSorted() : [...config.targets],
     task_type: 'CAUSAL_LM',
     use_dora: false,
     use_rslora: false,
@@ -145,7 +160,7 @@ export function encodePeftAdapter(lora: LoraWeights, baseModelName: string): Pef
     weights.set(`base_model.model.${module}.lora_A.weight`, a);
     weights.set(`base_model.model.${module}.lora_B.weight`, b);
   }
-  const config = `${JSON.stringify(peftConfig(lora.config, baseModelName), null, 2)}\n`;
+  const config = `${JSON.stringify(peftConfig(lora, baseModelName), null, 2)}\n`;
   return { config: new TextEncoder().encode(config), weights: encodeSafetensors(weights, { format: 'pt' }) };
 }
 
