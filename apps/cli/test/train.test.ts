@@ -102,6 +102,17 @@ it('stops at ctrl-C, and resumed ends with the bytes of a run that was not stopp
   expect(await losses('stopped')).toEqual(await losses('whole'));
 });
 
+it('ends early when validation no longer gets better, and keeps the best', async () => {
+  const settings = ['--epochs', '60', '--validation-split', '0.2', '--early-stopping', '2', '--learning-rate', '1e-2'];
+  const done = await tuneloop(train('early', 'chats.jsonl', ...settings), folder);
+  expect(done.status).toBe(0);
+  const kept = Number(/kept +step (\d+)/.exec(done.stdout)?.[1]);
+  const curve = [...(await losses('early', 3))].filter(([, loss]) => loss > 0);
+  expect(Math.min(...curve.map(([, loss]) => loss))).toBe(curve.find(([step]) => step === kept)?.[1]);
+  expect(curve.at(-1)![0]).toBeLessThan(120);
+  expect(curve.filter(([step]) => step > kept)).toHaveLength(2);
+});
+
 it('names the line of a bad example and writes nothing', async () => {
   const failed = await tuneloop(train('none', 'broken.jsonl'), folder);
   expect(failed).toMatchObject({ status: 1, stderr: expect.stringContaining('broken.jsonl:3: ') });
@@ -121,6 +132,7 @@ it('refuses wrong flags by name', async () => {
     [['--dataset', at('missing.jsonl')], /--dataset.*no such file/],
     [chats, /--base-model is needed/],
     [[...chats, '--validation', at('chats.jsonl'), '--validation-split', '0.1'], /cannot be used with/],
+    [[...chats, '--base-model', 'nano', '--early-stopping', '2'], /--early-stopping needs held-out data/],
     [[...chats, '--resume'], /holds no stopped run/],
     [[...chats, '--model-path', folder], /--model-path is for tables/],
   ];

@@ -41,6 +41,7 @@ export function generateCommand(): Command {
         .conflicts('prompt'),
     )
     .option('--plain-text', 'go on with the prompt as it is, without the chat template')
+    .option('--load-in-4bit', 'hold the base in 4 bits: less memory, faster decoding', false)
     .addOption(new Option('--temperature <x>', '0: the likeliest token').argParser(decimal({ max: 100 })).default(1))
     .addOption(new Option('--top-p <x>', 'nucleus').argParser(decimal({ above: 0, max: 1 })).default(1))
     .addOption(new Option('--top-k <n>', '0: all').argParser(integer(0, MAX_COUNT)).default(0))

@@ -91,7 +91,7 @@ export function trainCommand(): Command {
     .option('--fine-tune', 'go on from the classifier in --model-path', false)
     .addOption(new Option('--model-path <dir>', 'a trained classifier').argParser(existingFolder))
     .addOption(
-      new Option('--early-stopping <n>', 'epochs without improvement after which training ends').argParser(
+      new Option('--early-stopping <n>', 'evaluations (tables: epochs) without improvement to end after').argParser(
         integer(0, MAX_COUNT),
       ),
     )

@@ -38,6 +38,8 @@ export interface Base {
 export interface LoadOptions {
   /** Hold the projections in 4 bits: for training adapters in less memory. */
   readonly fourBit?: boolean;
+  /** Told of each file that is being fetched (default: a line on standard error). */
+  readonly onFile?: (text: string) => void;
 }
 
 interface Parts {
@@ -61,12 +63,12 @@ async function ggufParts(path: string, keepQuantized: boolean): Promise<Parts> {
 }
 
 /** Says once for each file that it is being fetched: models are large. */
-function announceFiles(): (progress: HubProgress) => void {
+function announceFiles(say: (text: string) => void): (progress: HubProgress) => void {
   const named = new Set<string>();
   return ({ file, totalBytes }) => {
     if (named.has(file)) return;
     named.add(file);
-    console.error(`downloading ${file}${totalBytes === undefined ? '' : ` (${(totalBytes / 1e6).toFixed(1)} MB)`}`);
+    say(`downloading ${file}${totalBytes === undefined ? '' : ` (${(totalBytes / 1e6).toFixed(1)} MB)`}`);
   };
 }
 
@@ -74,8 +76,11 @@ function announceFiles(): (progress: HubProgress) => void {
  * Loads `nano` (the sample model), a folder in Hugging Face's layout, a GGUF file, or a model of the hub by its id.
  * @throws EngineError naming what is missing or not supported
  */
-export async function loadBase(name: string, { fourBit = false }: LoadOptions = {}): Promise<Base> {
-  const place = await findModel(name === 'nano' ? NANO_FOLDER : name, { onProgress: announceFiles() });
+export async function loadBase(
+  name: string,
+  { fourBit = false, onFile = console.error }: LoadOptions = {},
+): Promise<Base> {
+  const place = await findModel(name === 'nano' ? NANO_FOLDER : name, { onProgress: announceFiles(onFile) });
   const { model, source, tokenizer, ends } =
     place.kind === 'folder' ? await folderParts(place.folder) : await ggufParts(place.path, fourBit);
   const own = tokenizer.eosTokenId === undefined ? [] : [tokenizer.eosTokenId];
@@ -118,9 +123,10 @@ export interface BaseAndAdapter {
 export async function loadBaseAndAdapter(
   model: string | undefined,
   adapter: string | undefined,
+  options: LoadOptions = {},
 ): Promise<BaseAndAdapter> {
   const lora = adapter === undefined ? undefined : await readPeftFolder(adapter);
   if (model === undefined && adapter === undefined) throw new Error('give --model, --adapter or both');
   const name = model ?? (await baseOfAdapter(adapter!));
-  return { name, base: await loadBase(name), ...(lora === undefined ? {} : { lora }) };
+  return { name, base: await loadBase(name, options), ...(lora === undefined ? {} : { lora }) };
 }

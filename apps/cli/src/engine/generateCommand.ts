@@ -16,6 +16,7 @@ export interface GenerateFlags {
   readonly system?: string;
   readonly chat?: string;
   readonly plainText?: boolean;
+  readonly loadIn4bit: boolean;
   readonly temperature: number;
   readonly topP: number;
   readonly topK: number;
@@ -127,7 +128,7 @@ async function answerAll(
 export async function runGenerate(flags: GenerateFlags, line: CommandLine): Promise<void> {
   if (flags.model === undefined && flags.adapter === undefined) line.usage('give --model, --adapter or both');
   const questions = await questionsOf(flags, line);
-  const { base, lora } = await loadBaseAndAdapter(flags.model, flags.adapter);
+  const { base, lora } = await loadBaseAndAdapter(flags.model, flags.adapter, { fourBit: flags.loadIn4bit });
   const { model, tokenizer, eosTokenIds } = base;
   const sampler = createSampler({
     model,

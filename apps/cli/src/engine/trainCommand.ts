@@ -25,6 +25,7 @@ export interface TrainFlags {
   readonly beta?: number;
   readonly validation?: string;
   readonly validationSplit?: number;
+  readonly earlyStopping?: number;
   readonly plainText?: boolean;
   readonly loadIn4bit?: boolean;
   readonly executor?: ExecutorKind;
@@ -50,6 +51,10 @@ function freshSettings(flags: TrainFlags, line: CommandLine): TrainSettings {
   if (flags.adapter !== undefined && (line.given('loraR') || line.given('loraAlpha'))) {
     line.usage('--lora-r and --lora-alpha are those of --adapter: leave them out');
   }
+  if (flags.earlyStopping !== undefined && flags.validation === undefined && flags.validationSplit === undefined) {
+    line.usage('--early-stopping needs held-out data to watch: add --validation-split 0.1 or --validation FILE');
+  }
+  if (flags.earlyStopping === 0) line.usage('--early-stopping must be at least 1; leave it out to run to the end');
   const settings = {
     ...flags,
     baseModel: needed(flags.baseModel, '--base-model', line),

@@ -56,6 +56,7 @@ function hyperOf(settings: TrainSettings, method: Method, maxLength: number): Tr
     weightDecay: settings.weight_decay ?? 0,
     maxGradNorm: 1,
     seed: settings.seed,
+    ...(settings.early_stopping === undefined ? {} : { earlyStopping: { patience: settings.early_stopping } }),
     ...(method === 'dpo' ? { dpo: beta } : {}),
     ...(method === 'kto' ? { kto: beta } : {}),
   };
@@ -126,7 +127,10 @@ async function prepare(job: TrainJob, saved: SavedRun | undefined): Promise<Prep
   const rows = await readRows(settings);
   const method = settings.method ?? fittingMethod(rows);
   send({ kind: 'stage', text: `loading ${settings.base_model}` });
-  const base = await loadBase(settings.base_model, { fourBit: settings.load_in_4bit });
+  const base = await loadBase(settings.base_model, {
+    fourBit: settings.load_in_4bit,
+    onFile: (text) => send({ kind: 'stage', text }),
+  });
   const { model, tokenizer, chat, eosTokenIds } = base;
   const { lora, ...parts } = await startOf(settings, method, model, rewardDimensions(rows.training));
   send({ kind: 'stage', text: 'writing examples as tokens' });
@@ -170,6 +174,7 @@ async function manifestOf({ settings }: TrainJob, { plan, options }: Prepared, r
     dataset_sha256: await fileDigest(settings.dataset),
     hyper: options.hyper,
     steps: result.steps,
+    ...(result.best === undefined ? {} : { best: result.best }),
     first_loss: result.firstLoss,
     last_loss: result.lastLoss,
     tokens: result.tokens,
@@ -206,6 +211,7 @@ export async function runTrainJob(job: TrainJob): Promise<TrainOutcome> {
   await folder.removeStates();
   const summary: TrainSummary = {
     steps: result.steps,
+    ...(result.best === undefined ? {} : { best: result.best }),
     firstLoss: result.firstLoss,
     lastLoss: result.lastLoss,
     tokensPerSecond: result.tokens / Math.max(result.seconds, 1e-3),

@@ -49,6 +49,8 @@ export interface TrainPlan {
 
 export interface TrainSummary {
   readonly steps: number;
+  /** With early stopping: where what is written was trained to. */
+  readonly best?: { readonly step: number; readonly evalLoss: number };
   readonly firstLoss: number;
   readonly lastLoss: number;
   readonly tokensPerSecond: number;

@@ -64,6 +64,7 @@ export class TrainReport {
 
   stage(text: string): void {
     if (this.#live) this.#live.show([`… ${text}`]);
+    else if (text.startsWith('downloading')) this.#line(text);
   }
 
   plan(plan: TrainPlan): void {
@@ -135,11 +136,13 @@ export class TrainReport {
 
   trained(summary: TrainSummary, output: string): void {
     this.#finish();
-    const { firstLoss, lastLoss, steps, seconds, tokensPerSecond, peakRssBytes } = summary;
+    const { best, firstLoss, lastLoss, steps, seconds, tokensPerSecond, peakRssBytes } = summary;
     this.#line(
       `trained   ${steps} steps in ${formatSeconds(seconds)}, loss ${firstLoss.toFixed(4)} to ${lastLoss.toFixed(4)}, ` +
         `${Math.round(tokensPerSecond)} tokens/s, peak memory ${formatBytes(peakRssBytes)}`,
     );
+    if (best)
+      this.#line(`kept      step ${best.step}, where the validation loss was lowest: ${best.evalLoss.toFixed(4)}`);
     this.#line(`executor  ${summary.executorReason}`);
     this.#line(`wrote     ${output}`);
   }

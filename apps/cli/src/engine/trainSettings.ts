@@ -16,6 +16,8 @@ export const trainSettings = z.strictObject({
   /** A file of its own, or a share of the dataset. */
   validation: z.string().min(1).optional(),
   validation_split: z.number().gt(0).lt(1).optional(),
+  /** Evaluations without a lower loss after which the run ends. */
+  early_stopping: count.optional(),
   /** Left out: what the dataset is made for. */
   method: z.enum(METHODS).optional(),
   /** PEFT folder of the adapter to go on from. */
