@@ -45,6 +45,8 @@ export interface ChatFormatOptions {
   readonly eosTokenIds?: readonly number[];
   /** For templates that write today's date; default: the time of rendering. Training takes a fixed one to be repeatable. */
   readonly now?: Date;
+  /** Further variables that the template reads, such as Qwen3's `enable_thinking`. */
+  readonly variables?: Readonly<Record<string, unknown>>;
 }
 
 interface Segment {
@@ -71,6 +73,7 @@ class JinjaChatFormat implements ChatFormat {
   readonly #template: Template;
   readonly #eos: readonly number[];
   readonly #now: Date | undefined;
+  readonly #variables: Readonly<Record<string, unknown>>;
   /** Whether the template reads content that is given in parts. */
   readonly #readsParts: boolean;
 
@@ -81,6 +84,7 @@ class JinjaChatFormat implements ChatFormat {
     this.#template = template;
     this.#eos = options.eosTokenIds ?? (own === undefined ? [] : [own]);
     this.#now = options.now;
+    this.#variables = options.variables ?? {};
     this.#readsParts = /['"]text['"]|\.text\b/.test(source);
   }
 
@@ -101,6 +105,7 @@ class JinjaChatFormat implements ChatFormat {
     try {
       return this.#template.render({
         ...this.#tokenizer.namedTokens,
+        ...this.#variables,
         messages: given,
         add_generation_prompt: options.addGenerationPrompt ?? false,
         // Transformers defines both, as none: templates ask for `is not none`.

@@ -66,6 +66,14 @@ describe('what templates are given', () => {
     );
   });
 
+  it('variables of their own', async () => {
+    const qwen = await loadTokenizerFolder(fixturePath('families/qwen'));
+    const prompt = (variables: Record<string, unknown>): string =>
+      createChatFormat({ tokenizer: qwen, variables }).render([say('user', 'a')], { addGenerationPrompt: true });
+    expect(prompt({})).toMatch(/assistant\n$/);
+    expect(prompt({ enable_thinking: false })).toMatch(/assistant\n<think>\n\n<\/think>\n\n$/);
+  });
+
   it('no tools as none, thoughts under the names in use, dates in English', () => {
     expect(render('{{ tools is none }}', [])).toBe('true');
     expect(render('{{ messages[0].reasoning_content }}', [say('assistant', 'x', { thinking: 'hm' })])).toBe('hm');

@@ -3,12 +3,18 @@
  * cut off or with other words, and compares.
  */
 import { EngineError } from '../errors.ts';
-import type { ChatMessage } from './chatFormat.ts';
 
 /** Of the end of a prompt, in UTF-16 units: compared to see where an answer begins. */
 const OPENING = 6;
 
-export type Render = (messages: readonly ChatMessage[], addGenerationPrompt: boolean) => string;
+/** What is needed of a message here. */
+interface Turn {
+  readonly role: string;
+  readonly content: unknown;
+  readonly [field: string]: unknown;
+}
+
+export type Render = (messages: readonly Turn[], addGenerationPrompt: boolean) => string;
 
 /** A part of the rendered text, `[start, end)` in UTF-16 units. */
 export interface Span {
@@ -17,7 +23,7 @@ export interface Span {
 }
 
 /** Templates may refuse conversations that are cut off, such as an empty one. */
-function attempt(render: Render, messages: readonly ChatMessage[], prompt: boolean): string | undefined {
+function attempt(render: Render, messages: readonly Turn[], prompt: boolean): string | undefined {
   try {
     return render(messages, prompt);
   } catch {
@@ -32,7 +38,7 @@ function attempt(render: Render, messages: readonly ChatMessage[], prompt: boole
  */
 function answering(
   render: Render,
-  messages: readonly ChatMessage[],
+  messages: readonly Turn[],
   index: number,
   whole: string,
   ends: readonly string[],
@@ -53,7 +59,7 @@ function answering(
 }
 
 /** The text of a message that its template writes out; what was thought before may be left out of earlier turns. */
-function spoken(message: ChatMessage): { readonly kept: string; readonly text: string } | undefined {
+function spoken(message: Turn): { readonly kept: string; readonly text: string } | undefined {
   if (typeof message.content !== 'string') return undefined;
   const at = message.content.lastIndexOf('</think>');
   const cut = at < 0 ? 0 : at + '</think>'.length;
@@ -64,7 +70,7 @@ function spoken(message: ChatMessage): { readonly kept: string; readonly text: s
  * The places of all assistant messages, by rendering with marks in place of their words: what stands between the marks
  * must stand between the words. Undefined when the template looks at the words, so that this cannot be.
  */
-function marked(render: Render, messages: readonly ChatMessage[], whole: string): (Span | undefined)[] | undefined {
+function marked(render: Render, messages: readonly Turn[], whole: string): (Span | undefined)[] | undefined {
   let number = 0;
   let base = 'xMarkx';
   while (whole.includes(base)) base += 'x';
@@ -129,7 +135,7 @@ function withEnd(span: Span, whole: string, ends: readonly string[]): Span {
  */
 export function assistantSpans(
   render: Render,
-  messages: readonly ChatMessage[],
+  messages: readonly Turn[],
   whole: string,
   ends: readonly string[],
 ): (Span | undefined)[] {
