@@ -72,17 +72,18 @@ export async function emitAll(tx: Tx, events: readonly PendingEvent[]): Promise<
   );
 }
 
-/** Relays listen on `<schema>_outbox`. NOTIFY rides on the INSERT; Postgres sends equal ones of one transaction once. */
+/**
+ * The relay of this process is woken once the rows are durable. Not by NOTIFY inside the transaction: a commit that
+ * notifies holds a lock of the whole cluster while it is written to disk, so that commits would wait for one another.
+ */
 async function insertOutbox(tx: Tx, rows: readonly OutboxRow[]): Promise<void> {
   await tx.execute(
-    `WITH added AS (
-       INSERT INTO outbox (id, project_id, stream, subject, headers, body)
-       SELECT id, project_id, stream, subject, headers, body FROM jsonb_to_recordset($1::jsonb)
-         AS r(id uuid, project_id uuid, stream text, subject text, headers jsonb, body jsonb)
-       RETURNING 1)
-     SELECT pg_notify(current_schema() || '_outbox', '') FROM (SELECT count(*) FROM added) counted`,
+    `INSERT INTO outbox (id, project_id, stream, subject, headers, body)
+     SELECT id, project_id, stream, subject, headers, body FROM jsonb_to_recordset($1::jsonb)
+       AS r(id uuid, project_id uuid, stream text, subject text, headers jsonb, body jsonb)`,
     [JSON.stringify(rows)],
   );
+  tx.outboxWritten();
 }
 
 /** Subject, CloudEvents headers and checked body of one event. Throws when the body breaks the contract or the size limit. */

@@ -1,4 +1,3 @@
-import type { PoolClient } from 'pg';
 import type { Logger } from 'pino';
 import type { Bus } from '../bus/bus.ts';
 import { describeError } from '../errors.ts';
@@ -7,7 +6,7 @@ import type { Database, Tx } from '../pg/database.ts';
 import { Waker } from '../waker.ts';
 
 const BATCH_ROWS = 200;
-/** Without LISTEN (a transaction pooler, a lost connection) rows still leave within this time. */
+/** Rows whose own process died before it could say so leave within this time. */
 const POLL_MS = 500;
 const ERROR_BACKOFF_MS = 500;
 const PRUNE_EVERY_MS = 10 * 60 * 1000;
@@ -51,11 +50,11 @@ export class OutboxRelay {
   #paused = false;
   #checkTail = true;
   readonly #waker = new Waker();
-  #listener: PoolClient | null = null;
 
   constructor(options: RelayOptions) {
     this.#options = options;
     this.#streamNames = new Set(options.streams);
+    options.pg.onOutbox(() => this.wake());
     options.bus.onReconnect(() => {
       this.#checkTail = true;
       this.wake();
@@ -70,7 +69,6 @@ export class OutboxRelay {
     this.#stopping = true;
     this.wake();
     await this.#running;
-    this.#dropListener();
   }
 
   /** Operators and tests: rows pile up, nothing is lost. */
@@ -93,7 +91,6 @@ export class OutboxRelay {
     while (!this.#stopping) {
       let moved = 0;
       try {
-        await this.#listen();
         if (!this.#paused && this.#options.bus.connected) {
           if (this.#checkTail) await this.#republishLostTails();
           moved = await this.#publishBatch();
@@ -200,23 +197,6 @@ export class OutboxRelay {
   async #isTrimmed(stream: string, seq: number): Promise<boolean> {
     const info = await this.#options.bus.jsm.streams.info(stream);
     return seq < info.state.first_seq && seq <= info.state.last_seq;
-  }
-
-  async #listen(): Promise<void> {
-    if (this.#listener) return;
-    const client = await this.#options.pg.listener();
-    client.on('notification', () => this.wake());
-    client.on('error', () => this.#dropListener());
-    client.on('end', () => this.#dropListener());
-    this.#listener = client;
-    await client.query(`LISTEN ${this.#options.pg.schema}_outbox`);
-  }
-
-  #dropListener(): void {
-    const client = this.#listener;
-    this.#listener = null;
-    client?.removeAllListeners('notification');
-    client?.release(true);
   }
 }
 

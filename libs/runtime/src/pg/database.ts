@@ -38,6 +38,8 @@ export interface Tx {
   execute(sql: string, params?: readonly SqlValue[]): Promise<number>;
   /** Runs once the transaction is durable; never runs when it rolls back. Errors there are logged, not thrown. */
   afterCommit(effect: () => void): void;
+  /** Says that this transaction adds to the outbox: once it is durable, whoever listens by `onOutbox` is told. */
+  outboxWritten(): void;
   /** One transaction-local set: what this transaction has already asked to be done once. */
   readonly once: Set<string>;
 }
@@ -72,6 +74,7 @@ export class Database {
   readonly #log: Logger;
   readonly #faults: FaultPoints;
   readonly #hot = new HotStatements();
+  readonly #outboxListeners: (() => void)[] = [];
   readonly schema: string;
 
   constructor(options: DatabaseOptions) {
@@ -103,9 +106,9 @@ export class Database {
     return this.#transaction(null, work, {});
   }
 
-  /** A connection of one's own, for LISTEN. The caller ends it. */
-  async listener(): Promise<pg.PoolClient> {
-    return this.#pool.connect();
+  /** Calls back after each commit of this process that added to the outbox. */
+  onOutbox(listener: () => void): void {
+    this.#outboxListeners.push(listener);
   }
 
   async ping(): Promise<void> {
@@ -119,12 +122,15 @@ export class Database {
   async #transaction<T>(projectId: string | null, work: (tx: Tx) => Promise<T>, options: TenantOptions): Promise<T> {
     const client = await this.#begin(beginSql(projectId, options));
     const effects: (() => void)[] = [];
+    const onOutbox = (): void => this.#outboxListeners.forEach((listener) => listener());
     // A connection lost between two statements is reported here as well; the statement that follows fails by itself.
     const onError = (error: Error): void => this.#log.warn({ err: error }, 'Postgres connection lost in a transaction');
     client.on('error', onError);
     let broken: Error | undefined;
     try {
-      const result = await work(makeTx(client, this.#hot, projectId, options.actor ?? null, effects));
+      const result = await work(
+        makeTx({ client, hot: this.#hot, projectId, actor: options.actor ?? null, effects, onOutbox }),
+      );
       this.#faults.hit('pg.before_commit');
       await client.query('COMMIT');
       this.#faults.hit('pg.after_commit');
@@ -191,13 +197,16 @@ function beginSql(projectId: string | null, options: TenantOptions): string {
   return `${begin}; SELECT set_config('tl.project', ${project}, true), set_config('tl.actor', ${actor}, true)`;
 }
 
-function makeTx(
-  client: pg.PoolClient,
-  hot: HotStatements,
-  projectId: string | null,
-  actor: string | null,
-  effects: (() => void)[],
-): Tx {
+interface TxParts {
+  readonly client: pg.PoolClient;
+  readonly hot: HotStatements;
+  readonly projectId: string | null;
+  readonly actor: string | null;
+  readonly effects: (() => void)[];
+  readonly onOutbox: () => void;
+}
+
+function makeTx({ client, hot, projectId, actor, effects, onOutbox }: TxParts): Tx {
   const run = async <Row extends object>(sql: string, params: readonly SqlValue[]): Promise<pg.QueryResult<Row>> => {
     const name = hot.nameOf(sql);
     return client.query<Row>({ text: sql, values: [...params], ...(name === undefined ? {} : { name }) });
@@ -220,6 +229,9 @@ function makeTx(
     },
     afterCommit(effect: () => void) {
       effects.push(effect);
+    },
+    outboxWritten() {
+      if (!effects.includes(onOutbox)) effects.push(onOutbox);
     },
   };
 }

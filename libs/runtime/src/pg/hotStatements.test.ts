@@ -17,6 +17,16 @@ describe('HotStatements', () => {
     expect(run(hot, 'SELECT 2', PREPARE_AFTER_RUNS)).not.toBe(name);
   });
 
+  it('has a plan made anew when a text has been run ten times as often as when its plan was made', () => {
+    const hot = new HotStatements();
+    const young = run(hot, 'SELECT 1', PREPARE_AFTER_RUNS);
+    expect(run(hot, 'SELECT 1', PREPARE_AFTER_RUNS * 9 - 1)).toBe(young);
+    const grown = run(hot, 'SELECT 1', 1);
+    expect(grown).not.toBe(young);
+    expect(run(hot, 'SELECT 1', PREPARE_AFTER_RUNS * 90 - 1)).toBe(grown);
+    expect(new Set([young, grown, run(hot, 'SELECT 1', 1)]).size).toBe(3);
+  });
+
   it('prepares no more than a connection should hold', () => {
     const hot = new HotStatements();
     const names = Array.from({ length: MAX_PREPARED + 5 }, (_, i) => run(hot, `SELECT ${i}`, PREPARE_AFTER_RUNS));

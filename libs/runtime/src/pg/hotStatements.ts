@@ -6,27 +6,50 @@ export const MAX_PREPARED = 48;
 const MAX_COUNTED = 1_000;
 
 /**
+ * A plan that is kept was made for the table as it was, and a young table has no statistics: for fifty rows the whole
+ * of it is read. So a text gets a new name, and with it a new plan, each time its runs have grown by this factor.
+ */
+const REPLAN_FACTOR = 10;
+
+interface Prepared {
+  readonly index: number;
+  runs: number;
+  generation: number;
+  replanAt: number;
+}
+
+/**
  * Which SQL texts are run so often that the server should parse and plan them once: on a short transaction, planning
  * costs more than running. A name stands for one text for the life of the process.
  */
 export class HotStatements {
   readonly #runs = new Map<string, number>();
-  readonly #names = new Map<string, string>();
+  readonly #prepared = new Map<string, Prepared>();
 
   /** Counts one run of the text. Its name when it is to be prepared, else undefined. */
   nameOf(sql: string): string | undefined {
-    const name = this.#names.get(sql);
-    if (name !== undefined || this.#names.size >= MAX_PREPARED) return name;
+    const prepared = this.#prepared.get(sql);
+    if (prepared !== undefined) return nextName(prepared);
+    if (this.#prepared.size >= MAX_PREPARED) return undefined;
     const runs = (this.#runs.get(sql) ?? 0) + 1;
     if (runs < PREPARE_AFTER_RUNS) {
       if (runs > 1 || this.#runs.size < MAX_COUNTED) this.#runs.set(sql, runs);
       return undefined;
     }
     this.#runs.delete(sql);
-    const given = `hot_${this.#names.size}`;
-    this.#names.set(sql, given);
-    return given;
+    const made = { index: this.#prepared.size, runs: runs - 1, generation: 0, replanAt: runs * REPLAN_FACTOR };
+    this.#prepared.set(sql, made);
+    return nextName(made);
   }
+}
+
+function nextName(prepared: Prepared): string {
+  prepared.runs += 1;
+  if (prepared.runs >= prepared.replanAt) {
+    prepared.generation += 1;
+    prepared.replanAt *= REPLAN_FACTOR;
+  }
+  return `hot_${prepared.index}_${prepared.generation}`;
 }
 
 /** SQLSTATEs: a prepared plan whose result changed with a migration; a prepared statement that a pooler has dropped. */

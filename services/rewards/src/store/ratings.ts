@@ -86,7 +86,11 @@ interface RatingStateRow {
   readonly ratings: readonly RatingRow[];
 }
 
-/** All that decides what new ratings change, with one statement: the hot path. The prompts must be locked. */
+/**
+ * All that decides what new ratings change, with one statement: the hot path. The prompts must be locked. What is asked
+ * for comes as sets whose size the planner guesses alike for every call: so it keeps one plan instead of making a
+ * new one each time. `rewards_rater` gives each group's ratings in order, whatever the planner knows of the tables.
+ */
 export async function readRatingState(
   tx: Tx,
   ratingKeys: readonly string[],
@@ -95,14 +99,15 @@ export async function readRatingState(
 ): Promise<RatingState> {
   const row = await tx.one<RatingStateRow>(
     `WITH latest AS (
-       SELECT l.* FROM unnest($3::uuid[]) AS wanted(key) CROSS JOIN LATERAL (
+       SELECT l.* FROM jsonb_to_recordset($3::jsonb) AS wanted(rating_key uuid) CROSS JOIN LATERAL (
          SELECT rating_key, id, created_at, status = 'active' AS active FROM feedback
-         WHERE rating_key = wanted.key ORDER BY created_at DESC, id DESC LIMIT 1) l),
+         WHERE rating_key = wanted.rating_key ORDER BY created_at DESC, id DESC LIMIT 1) l),
+     asked AS MATERIALIZED (
+       SELECT * FROM jsonb_to_recordset($4::jsonb) AS x(prompt_key uuid, kind text, rater text)),
      pairs AS MATERIALIZED (
        SELECT id, prompt_key, kind, rater FROM preferences
-       WHERE prompt_key = ANY($6::uuid[]) AND source = 'ratings' AND status = 'active'),
-     groups AS (
-       SELECT * FROM jsonb_to_recordset($4::jsonb) AS x(prompt_key uuid, kind text, rater text) UNION SELECT prompt_key, kind, rater FROM pairs),
+       WHERE prompt_key = ANY(ARRAY(SELECT prompt_key FROM asked)) AND source = 'ratings' AND status = 'active'),
+     groups AS (SELECT * FROM asked UNION SELECT prompt_key, kind, rater FROM pairs),
      ratings AS (
        SELECT rating.* FROM groups CROSS JOIN LATERAL (
          SELECT ${COLUMNS} FROM rewards
@@ -114,10 +119,9 @@ export async function readRatingState(
     [
       scores.chosenMin,
       scores.rejectedMax,
-      ratingKeys,
+      JSON.stringify(ratingKeys.map((rating_key) => ({ rating_key }))),
       JSON.stringify(groups),
       MAX_RATINGS,
-      groups.map((group) => group.prompt_key),
     ],
   );
   return {

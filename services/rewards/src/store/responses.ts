@@ -27,7 +27,7 @@ export async function lockResponses(tx: Tx, ids: readonly string[], andPrompts: 
   const rows = await tx.query<KnownResponse & { settings: ProjectSettings | null }>(
     `WITH found AS MATERIALIZED (
        SELECT id, prompt_key, brand, task, deleted_at IS NOT NULL AS deleted FROM responses
-       WHERE id = ANY($1::uuid[]) ORDER BY id FOR SHARE),
+       WHERE id = ANY(ARRAY(SELECT unnest($1::uuid[]))) ORDER BY id FOR SHARE),
      locked AS MATERIALIZED (
        SELECT pg_advisory_xact_lock(key) FROM (
          SELECT DISTINCT hashtextextended(prompt_key::text, 0) AS key FROM found WHERE $2 ORDER BY key) keys)
