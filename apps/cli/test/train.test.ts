@@ -128,6 +128,7 @@ it('refuses wrong flags by name', async () => {
   const chats = ['--dataset', at('chats.jsonl'), '--output', at('x')];
   const cases: [string[], RegExp][] = [
     [['--epochs', '0'], /--epochs.*whole number from 1/],
+    [['--target-modules', 'q_proj,x_proj'], /--target-modules.*give some of q_proj,/],
     [['--learning-rate', 'fast'], /--learning-rate.*number above 0/],
     [['--dataset', at('missing.jsonl')], /--dataset.*no such file/],
     [chats, /--base-model is needed/],
@@ -147,11 +148,15 @@ it('learns from single verdicts, and goes on from an adapter', async () => {
     { prompt: asked(pair), completion: 'No idea.', label: false },
   ]);
   await writeFile(at('verdicts.jsonl'), jsonl(verdicts));
-  const first = await tuneloop(train('kto', 'verdicts.jsonl', '--epochs', '1'), folder);
+  const first = await tuneloop(
+    train('kto', 'verdicts.jsonl', '--epochs', '1', '--target-modules', 'q_proj,v_proj'),
+    folder,
+  );
   expect(first).toMatchObject({ status: 0, stdout: expect.stringMatching(/method +kto/) });
   const more = ['train', '--base-model', 'nano', '--dataset', 'pairs.jsonl', '--adapter', 'kto', '--epochs', '1'];
   expect(await tuneloop([...more, '--threads', '1', '--output', 'dpo'], folder)).toMatchObject({ status: 0 });
   const [from, to] = [await readPeftFolder(at('kto')), await readPeftFolder(at('dpo'))];
+  expect(from.config.targets).toEqual(['q_proj', 'v_proj']);
   expect(to.config).toEqual(from.config);
   expect(to.tensors).not.toEqual(from.tensors);
 });

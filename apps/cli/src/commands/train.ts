@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os';
-import { Command, Option } from 'commander';
+import { LORA_TARGETS, type LoraTarget } from '@tuneloop/engine/types';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import { EXECUTORS, METHODS } from '../engine/trainSettings.ts';
 import type { TableFlags } from '../engine/tabular/tableCommand.ts';
 import type { TrainFlags } from '../engine/trainCommand.ts';
@@ -42,6 +43,14 @@ Tables are CSV with a header; model.yaml names the column to predict ("target: o
 
 Ends with 0 when trained, 1 when it cannot be done, 2 for wrong flags, 130 when stopped by ctrl-C (resumable).`;
 
+function projections(text: string): readonly LoraTarget[] {
+  return [...new Set(text.split(','))].map((name) => {
+    const target = LORA_TARGETS.find((known) => known === name.trim());
+    if (target === undefined) throw new InvalidArgumentError(`give some of ${LORA_TARGETS.join(',')}.`);
+    return target;
+  });
+}
+
 /** `tuneloop train`: fine-tunes a model on this machine, without any service. */
 export function trainCommand(): Command {
   const command = new Command('train')
@@ -61,6 +70,12 @@ export function trainCommand(): Command {
       new Option('--lora-alpha <x>', 'the update is scaled by alpha / r (default: 2 r)').argParser(
         decimal({ above: 0 }),
       ),
+    )
+    .addOption(
+      new Option(
+        '--target-modules <names>',
+        `projections to adapt (default: all: ${LORA_TARGETS.join(',')})`,
+      ).argParser(projections),
     )
     .addOption(new Option('--epochs <n>', 'times each example is seen (default: 3)').argParser(integer(1, MAX_COUNT)))
     .addOption(new Option('--batch-size <n>', 'examples in one pass (default: 8)').argParser(integer(1, MAX_COUNT)))

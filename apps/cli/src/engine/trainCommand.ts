@@ -1,6 +1,6 @@
 /** `tuneloop train` for language models: flags to settings, the training process, the terminal. */
 import { type CommandLine, INTERRUPTED_EXIT, snakeCase } from '../commands/engineFlags.ts';
-import type { ExecutorKind } from '@tuneloop/engine/types';
+import type { ExecutorKind, LoraTarget } from '@tuneloop/engine/types';
 import { RunFolder } from './runFolder.ts';
 import { TrainProcess } from './trainProcess.ts';
 import { TrainReport } from './trainReport.ts';
@@ -14,6 +14,7 @@ export interface TrainFlags {
   readonly adapter?: string;
   readonly loraR?: number;
   readonly loraAlpha?: number;
+  readonly targetModules?: readonly LoraTarget[];
   readonly epochs?: number;
   readonly batchSize?: number;
   readonly gradientAccumulation?: number;
@@ -48,8 +49,8 @@ function needed(value: string | undefined, flag: string, line: CommandLine): str
 
 function freshSettings(flags: TrainFlags, line: CommandLine): TrainSettings {
   const loraR = flags.loraR ?? DEFAULT_R;
-  if (flags.adapter !== undefined && (line.given('loraR') || line.given('loraAlpha'))) {
-    line.usage('--lora-r and --lora-alpha are those of --adapter: leave them out');
+  if (flags.adapter !== undefined && ['loraR', 'loraAlpha', 'targetModules'].some((name) => line.given(name))) {
+    line.usage('--lora-r, --lora-alpha and --target-modules are those of --adapter: leave them out');
   }
   if (flags.earlyStopping !== undefined && flags.validation === undefined && flags.validationSplit === undefined) {
     line.usage('--early-stopping needs held-out data to watch: add --validation-split 0.1 or --validation FILE');
@@ -75,7 +76,7 @@ async function resumedSettings(flags: TrainFlags, folder: RunFolder, line: Comma
   const before = new Map<string, unknown>(Object.entries(stored));
   for (const [name, value] of Object.entries(flags)) {
     if (NOT_SETTINGS.includes(name) || !line.given(name)) continue;
-    if (before.get(snakeCase(name)) === value) continue;
+    if (JSON.stringify(before.get(snakeCase(name))) === JSON.stringify(value)) continue;
     const flag = `--${snakeCase(name, '-')}`;
     line.usage(
       `${flag} is ${String(value)}, but the run began with ${String(before.get(snakeCase(name)))}: leave it out`,

@@ -116,7 +116,8 @@ async function startOf(
     const lora = await readPeftFolder(adapter);
     return { lora, reference: lora };
   }
-  const shape = { r: settings.lora_r, alpha: settings.lora_alpha, targets: LORA_TARGETS, dropout: 0 } as const;
+  const targets = settings.target_modules ?? LORA_TARGETS;
+  const shape = { r: settings.lora_r, alpha: settings.lora_alpha, targets, dropout: 0 } as const;
   const head = method === 'reward' ? { head: initRewardHead(config, dimensions, seed) } : {};
   return { lora: initLora(config, shape, seed), reference: 'base', ...head };
 }

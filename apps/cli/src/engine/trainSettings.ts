@@ -1,5 +1,5 @@
 /** What a training run was asked for: `training_args.json` in its output folder, from which it can be resumed. */
-import type { ExecutorKind } from '@tuneloop/engine/types';
+import { type ExecutorKind, LORA_TARGETS } from '@tuneloop/engine/types';
 import { z } from 'zod';
 
 export const METHODS = ['sft', 'dpo', 'kto', 'reward'] as const;
@@ -24,6 +24,8 @@ export const trainSettings = z.strictObject({
   adapter: z.string().min(1).optional(),
   lora_r: count,
   lora_alpha: z.number().positive(),
+  /** Which projections are adapted; left out: all. */
+  target_modules: z.array(z.enum(LORA_TARGETS)).min(1).optional(),
   epochs: count.optional(),
   batch_size: count.optional(),
   gradient_accumulation: count.optional(),
