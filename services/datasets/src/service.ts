@@ -8,6 +8,7 @@ import {
   onRewardRecorded,
   onRewardRetracted,
 } from './events/onFeedbackEvents.ts';
+import { onItemErased } from './events/onItemErased.ts';
 import { onResponseCreated, onResponseDeleted, onResponseUpdated } from './events/onResponseEvents.ts';
 import { onTrainingRequested } from './events/onTrainingRequested.ts';
 import { mountDatasets } from './http/datasets.ts';
@@ -56,6 +57,7 @@ export const datasetsService = defineService({
         onPreferenceRecorded,
         onPreferenceRetracted,
         onTrainingRequested(freezer),
+        onItemErased,
       ],
       jobs: [{ name: 'freezer', start: () => freezer.start(), stop: () => freezer.stop() }],
     };

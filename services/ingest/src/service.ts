@@ -5,6 +5,7 @@ import { configSchema } from './config.ts';
 import { onDocumentSubmitted, onImageSubmitted } from './events/onItemSubmitted.ts';
 import { sessionHandlers } from './events/onResponses.ts';
 import { mountDocuments } from './http/documents.ts';
+import { mountErasures } from './http/erasures.ts';
 import { ImageAddresses } from './http/imageAddress.ts';
 import { mountImages } from './http/images.ts';
 import { FormReader } from './http/readForm.ts';
@@ -41,6 +42,7 @@ export const ingestService = defineService({
         mountUpload(app, parts);
         mountImages(app, parts);
         mountDocuments(app, parts);
+        mountErasures(app, parts);
         mountSessions(app, parts);
       },
       readsForms: true,

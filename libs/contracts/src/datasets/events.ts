@@ -12,6 +12,28 @@ export const splitSizes = z.object({
   test: z.number().int(),
 });
 
+/** `auto` asks no model; the others have one write examples from each chunk. */
+export const DOCUMENT_MODES = ['auto', 'qa', 'instruction', 'conversation'] as const;
+export const MAX_DOCUMENT_IDS = 1_000;
+
+/** Examples from documents instead of feedback. */
+export const documentSource = z.object({
+  /** Left out: every document of the project, or of the session. */
+  document_ids: z.array(uuid).min(1).max(MAX_DOCUMENT_IDS).optional(),
+  session_id: uuid.optional(),
+  mode: z.enum(DOCUMENT_MODES).default('auto'),
+  /** Chunks of less quality are left out. */
+  min_quality: z.number().min(0).max(1).default(0.5),
+  /** Chunks that repeat an earlier one are left out unless asked for. */
+  include_duplicates: z.boolean().default(false),
+  pairs_per_chunk: z.number().int().min(1).max(8).default(3),
+  /** Left out: one that names the document. Empty: none. */
+  system_prompt: z.string().max(4_000).optional(),
+  /** Who writes the examples: a base or an upstream's model; left out: the project's model. */
+  model: z.string().min(1).max(200).optional(),
+});
+export type DocumentSource = z.output<typeof documentSource>;
+
 /** What a training request asks the dataset to be made of. Defaults are the project's data so far. */
 export const datasetSpec = z.object({
   kind: datasetKind.default('dpo'),
@@ -26,6 +48,8 @@ export const datasetSpec = z.object({
   min_examples: z.number().int().min(1).default(10),
   /** sft: answers whose rewards average at least this. */
   min_score: z.number().min(-1).max(1).default(0.5),
+  /** sft: examples from documents instead of feedback. */
+  documents: documentSource.optional(),
 });
 export type DatasetSpec = z.output<typeof datasetSpec>;
 

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { idParams, page, pageQuery, slot, timestamp, uuid } from '../common.ts';
+import { provenance } from '../ingest/events.ts';
 import { defineRoute } from '../route.ts';
 import { datasetKind, datasetSpec, split } from './events.ts';
 import { datasetVersion, exampleRow } from './internal.ts';
@@ -70,7 +71,8 @@ export const createDataset = defineRoute({
   operationId: 'create_dataset',
   method: 'POST',
   path: '/api/v1/datasets',
-  summary: 'Makes a dataset from the feedback so far; its first version is frozen in the background (see last_build).',
+  summary:
+    'Makes a dataset from the feedback so far, or from documents (spec.documents); its first version is frozen in the background (see last_build).',
   scope: 'write',
   status: 201,
   body: z.object({
@@ -98,7 +100,7 @@ export const createDatasetVersion = defineRoute({
   operationId: 'create_dataset_version',
   method: 'POST',
   path: '/api/v1/datasets/{id}/versions',
-  summary: 'Freezes one more version of a dataset from the feedback so far, in the background.',
+  summary: 'Freezes one more version of a dataset from what there is so far, in the background.',
   scope: 'write',
   status: 202,
   params: idParams,
@@ -146,7 +148,8 @@ export const getExampleLineage = defineRoute({
   operationId: 'get_example_lineage',
   method: 'GET',
   path: '/api/v1/dataset-versions/{id}/examples/{example_id}/lineage',
-  summary: 'Where one example comes from: feedback, answers, picture; and the query that chose it.',
+  summary:
+    'Where one example comes from: feedback, answers, picture, or document and chunks; and the query that chose it.',
   scope: 'read',
   params: z.object({ id: uuid, example_id: uuid }),
   response: z.object({
@@ -159,6 +162,19 @@ export const getExampleLineage = defineRoute({
     feedback_ids: z.array(uuid),
     response_ids: z.array(uuid),
     image_id: uuid.nullable(),
+    /** Of examples from documents: the document and the chunks that the example was made from. */
+    document: z
+      .object({
+        id: uuid,
+        name: z.string(),
+        title: z.string().nullable(),
+        provenance,
+        chunks: z.array(
+          z.object({ id: uuid, ordinal: z.number().int().nullable(), heading_path: z.array(z.string()) }),
+        ),
+      })
+      .nullable()
+      .optional(),
     query: z.json(),
   }),
 });

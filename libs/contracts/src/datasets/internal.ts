@@ -20,6 +20,8 @@ export const datasetVersion = z.object({
   open_quarantine: z.number().int(),
   /** Lines of a training file that are not trained on: their prompts are in the test split. `lines` names the first. */
   held_back: z.object({ count: z.number().int(), lines: z.array(z.number().int()) }).optional(),
+  /** Examples taken out since because what they were made from was erased; the hash is of the version as it was frozen. */
+  erased_examples: z.number().int().optional(),
   created_at: timestamp,
 });
 
@@ -40,6 +42,9 @@ export const exampleRow = z.object({
     feedback_ids: z.array(uuid),
     response_ids: z.array(uuid),
     image_id: uuid.nullable(),
+    /** Of examples from documents. */
+    document_id: uuid.optional(),
+    chunk_ids: z.array(uuid).optional(),
   }),
 });
 export type ExampleRow = z.output<typeof exampleRow>;
@@ -85,6 +90,7 @@ export const testPrompt = z.object({
   messages: z.array(chatMessage),
   facts: z.record(z.string(), z.string()).nullable(),
   image_id: uuid.nullable(),
+  document_id: uuid.optional(),
 });
 export type TestPrompt = z.output<typeof testPrompt>;
 
@@ -102,6 +108,29 @@ export const freezeFile = defineRoute({
     method: z.enum(['sft', 'dpo']),
   }),
   response: datasetVersion,
+});
+
+/** A version that held examples made from an erased item. */
+export const touchedVersion = z.object({
+  id: uuid,
+  dataset_id: uuid,
+  dataset_name: z.string(),
+  number: z.number().int(),
+  kind: datasetKind,
+  content_hash: z.string(),
+  /** Examples that were taken out of it. */
+  examples: z.number().int(),
+});
+
+export const getErasureInternal = defineRoute({
+  service: 'datasets',
+  operationId: 'internal_get_dataset_erasure',
+  method: 'GET',
+  path: '/internal/datasets/erasures/{id}',
+  summary: 'Which versions held examples of an erased item. handled: false until the item is gone here.',
+  scope: 'service',
+  params: idParams,
+  response: z.object({ handled: z.boolean(), versions: z.array(touchedVersion) }),
 });
 
 /** What another service made for people to download through /v1/files: a job's step metrics. */

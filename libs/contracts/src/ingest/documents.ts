@@ -1,6 +1,8 @@
 import { z } from 'zod';
 import { idParams, MAX_PAGE, metadata, page, pageQuery, text, timestamp, uuid } from '../common.ts';
+import { touchedVersion } from '../datasets/internal.ts';
 import { defineRoute } from '../route.ts';
+import { touchedCheckpoint } from '../trainer/internal.ts';
 import { provenance } from './events.ts';
 import { fileName, metadataField } from './http.ts';
 
@@ -213,4 +215,25 @@ export const listChunksInternal = defineRoute({
   params: idParams,
   query: pageQuery,
   response: page(chunk),
+});
+
+/** What became of an erased item: everything that it touched. */
+export const getErasure = defineRoute({
+  service: 'ingest',
+  operationId: 'get_erasure',
+  method: 'GET',
+  path: '/api/v1/erasures/{id}',
+  summary: 'The report of an erased picture or document: every dataset version and checkpoint that it touched.',
+  scope: 'read',
+  tag: 'erasures',
+  params: idParams,
+  response: z.object({
+    id: uuid,
+    kind: z.enum(['image', 'document']),
+    erased_at: timestamp,
+    /** False while a service has still to hear of it: ask again. */
+    complete: z.boolean(),
+    dataset_versions: z.array(touchedVersion),
+    checkpoints: z.array(touchedCheckpoint),
+  }),
 });

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { idParams, page, pageQuery, text, uuid } from '../common.ts';
 import { defineRoute } from '../route.ts';
 import { chatMessage, responseRecord } from './events.ts';
+import { responseFormat } from './openai.ts';
 
 /** The bound of one generation call; callers page over more. */
 export const MAX_GENERATE_ITEMS = 64;
@@ -35,6 +36,8 @@ export const generate = defineRoute({
     top_p: z.number().min(0).max(1).default(1),
     max_tokens: z.number().int().min(1).max(4_096).default(64),
     purpose: z.enum(['evaluation', 'judge', 'pairs']),
+    /** Holds the answers to a JSON schema, as in chat completions. */
+    response_format: responseFormat.optional(),
   }),
   response: z.object({
     items: z.array(

@@ -12,7 +12,7 @@ const MAX_TOP_LOGPROBS = 20;
 const MAX_METADATA_PAIRS = 16;
 
 /** What the local engine holds answers to; an upstream may know more types. */
-const responseFormat = z.looseObject({
+export const responseFormat = z.looseObject({
   type: z.string().min(1).max(100),
   json_schema: z
     .looseObject({ name: z.string().max(200).nullish(), schema: z.record(z.string(), z.json()).nullish() })

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { idParams, uuid } from '../common.ts';
+import { idParams, timestamp, uuid } from '../common.ts';
 import { defineRoute } from '../route.ts';
 import { checkpointCreated, deploymentChanged } from './events.ts';
 
@@ -33,6 +33,29 @@ export const findModelInternal = defineRoute({
   scope: 'service',
   query: z.object({ model_name: z.string().max(400) }),
   response: checkpointCreated.schema,
+});
+
+export const touchedCheckpoint = z.object({
+  id: uuid,
+  /** As it was asked for: `ft:…` for trained ones. */
+  model_name: z.string().nullable(),
+  version: z.string(),
+  slot: z.string(),
+  is_active: z.boolean(),
+  /** The version that it, or a checkpoint that it started from, was trained on. */
+  dataset_version_id: uuid,
+  created_at: timestamp,
+});
+
+export const findCheckpointsOfVersions = defineRoute({
+  service: 'trainer',
+  operationId: 'internal_find_checkpoints_of_versions',
+  method: 'POST',
+  path: '/internal/trainer/checkpoints/of-versions',
+  summary: 'Checkpoints that were trained on any of these dataset versions, or started from one that was.',
+  scope: 'service',
+  body: z.object({ dataset_version_ids: z.array(uuid).max(10_000) }),
+  response: z.object({ data: z.array(touchedCheckpoint) }),
 });
 
 export const rowRef = z.object({ id: uuid });

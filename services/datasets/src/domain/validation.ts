@@ -12,6 +12,11 @@ const SKIP_REASONS: Readonly<Record<string, (count: number) => string>> = {
   other_prompt: (n) => `${n} compared answers to different prompts and were left out.`,
   over_cap: (n) => `${n} were more than a prompt may give and were left out.`,
   incomplete: (n) => `${n} concerned answers whose whole text could not be had and were left out.`,
+  flagged: (n) => `${n} chunks try to steer the model that reads them and were left out.`,
+  low_quality: (n) => `${n} chunks are of too little quality and were left out.`,
+  duplicate_chunk: (n) => `${n} chunks repeat an earlier one and were left out.`,
+  ambiguous_prompt: (n) => `${n} were asked in the same words of another document and were left out.`,
+  unread_document: (n) => `${n} documents could not be read and were left out.`,
 };
 
 export interface FrozenFacts {

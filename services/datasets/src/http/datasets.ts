@@ -5,7 +5,7 @@ import {
   listDatasets as listDatasetsRoute,
   listDatasetVersions,
 } from '@tuneloop/contracts/datasets/http';
-import { AppError, notFound } from '@tuneloop/runtime/errors';
+import { AppError, badRequest, notFound } from '@tuneloop/runtime/errors';
 import type { HttpApp } from '@tuneloop/runtime/http/app';
 import { mountRoute } from '@tuneloop/runtime/http/mountRoute';
 import { newId } from '@tuneloop/runtime/ids';
@@ -26,6 +26,7 @@ export function mountDatasets(app: HttpApp, ctx: DatasetsContext, freezer: Freez
 
   mountRoute(app, ctx, createDataset, async ({ body, auth, tx }) => {
     const { name, kind, slot } = body;
+    requireSftOfDocuments(kind, body.spec);
     const id = newId();
     await insertDataset(tx, { id, name, kind, slot, source: 'manual', created_by: auth.actor });
     const spec = { ...body.spec, kind, slot };
@@ -44,6 +45,7 @@ export function mountDatasets(app: HttpApp, ctx: DatasetsContext, freezer: Freez
         message: 'This dataset was made of an uploaded file. Upload another file, or make a dataset from feedback.',
       });
     }
+    requireSftOfDocuments(kind, body.spec);
     const spec = { ...body.spec, kind, slot };
     return buildBody(
       await requestManualFreeze(tx, freezer, { id: newId(), datasetId: id, spec, requestedBy: auth.actor }),
@@ -56,6 +58,15 @@ export function mountDatasets(app: HttpApp, ctx: DatasetsContext, freezer: Freez
     const next = rows.length === query.limit ? String(rows.at(-1)!.number) : null;
     return { data: rows.map(publicVersionBody), next_cursor: next };
   });
+}
+
+function requireSftOfDocuments(kind: string, spec: { readonly documents?: unknown }): void {
+  if (spec.documents === undefined || kind === 'sft') return;
+  throw badRequest(
+    'datasets.documents.kind',
+    `Documents make examples of kind sft, not ${kind}: ask for kind sft.`,
+    'kind',
+  );
 }
 
 async function requireDataset(tx: Tx, id: string): Promise<DatasetOverview> {

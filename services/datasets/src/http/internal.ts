@@ -1,6 +1,7 @@
 import {
   freezeFile as freezeFileRoute,
   getDatasetVersionInternal,
+  getErasureInternal,
   streamDatasetRows,
   streamTestPrompts,
 } from '@tuneloop/contracts/datasets/internal';
@@ -9,6 +10,8 @@ import type { HttpApp } from '@tuneloop/runtime/http/app';
 import { mountRoute } from '@tuneloop/runtime/http/mountRoute';
 import type { Tx } from '@tuneloop/runtime/pg/database';
 import type { DatasetsContext } from '../config.ts';
+import { isErased } from '../store/documents.ts';
+import { findTouchedVersions } from '../store/erasures.ts';
 import { findVersionById, type VersionRow } from '../store/versions.ts';
 import { freezeFile } from '../usecases/freezeFile.ts';
 import { streamExamples, streamPrompts } from './lines.ts';
@@ -19,6 +22,11 @@ export function mountInternal(app: HttpApp, ctx: DatasetsContext): void {
   mountRoute(app, ctx, getDatasetVersionInternal, async ({ params, tx }) =>
     versionBody(await requireVersion(tx, params.id)),
   );
+
+  mountRoute(app, ctx, getErasureInternal, async ({ params, tx }) => ({
+    handled: (await isErased(tx, 'image', params.id)) || (await isErased(tx, 'document', params.id)),
+    versions: await findTouchedVersions(tx, params.id),
+  }));
 
   mountRoute(app, ctx, freezeFileRoute, async ({ body, auth, tx }) =>
     versionBody(

@@ -20,6 +20,7 @@ export function versionBody(row: VersionRow) {
     leaked_groups: row.leaked_groups,
     open_quarantine: row.open_quarantine,
     ...(heldBack ? { held_back: { count: heldBack.count, lines: heldBack.examples.map(Number) } } : {}),
+    erased_examples: row.erased_examples,
     created_at: row.created_at.toISOString(),
   };
 }

@@ -4,7 +4,7 @@ import {
   getExampleLineage,
   listDatasetExamples,
 } from '@tuneloop/contracts/datasets/http';
-import { exampleRow } from '@tuneloop/contracts/datasets/internal';
+import { exampleRow, type ExampleRow } from '@tuneloop/contracts/datasets/internal';
 import { AppError, notFound } from '@tuneloop/runtime/errors';
 import type { HttpApp } from '@tuneloop/runtime/http/app';
 import { mountRoute } from '@tuneloop/runtime/http/mountRoute';
@@ -12,6 +12,7 @@ import type { Tx } from '@tuneloop/runtime/pg/database';
 import type { DatasetsContext } from '../config.ts';
 import { exportLine } from '../domain/exportFormats.ts';
 import { SPLIT_ORDER, type Split } from '../domain/splits.ts';
+import { findChunkPlaces, findDocumentRows } from '../store/documents.ts';
 import { findExampleLine, type LineRow, listLines } from '../store/versions.ts';
 import { exampleCursor, invalidCursor } from './cursor.ts';
 import { requireVersion } from './internal.ts';
@@ -42,6 +43,7 @@ export function mountVersions(app: HttpApp, ctx: DatasetsContext): void {
       throw notFound('datasets.example.not_found', message);
     }
     const { id, split, group_key: groupKey, lineage } = parseExample(line);
+    const { feedback_ids, response_ids, image_id } = lineage;
     return {
       example_id: id,
       dataset_id: version.dataset_id,
@@ -49,7 +51,10 @@ export function mountVersions(app: HttpApp, ctx: DatasetsContext): void {
       content_hash: version.content_hash,
       split,
       group_key: groupKey,
-      ...lineage,
+      feedback_ids,
+      response_ids,
+      image_id,
+      document: await documentOf(tx, lineage),
       query: version.query,
     };
   });
@@ -75,6 +80,19 @@ export function mountVersions(app: HttpApp, ctx: DatasetsContext): void {
     },
     { transaction: false },
   );
+}
+
+/** The document and the chunks of an example; a document that was read anew since has other chunks in their places. */
+async function documentOf(tx: Tx, lineage: ExampleRow['lineage']) {
+  if (lineage.document_id === undefined) return null;
+  const [row] = await findDocumentRows(tx, [lineage.document_id]);
+  if (!row) return null;
+  const known = new Map((await findChunkPlaces(tx, lineage.chunk_ids ?? [])).map((chunk) => [chunk.id, chunk]));
+  const { id, name, title, provenance } = row;
+  const chunks = (lineage.chunk_ids ?? []).map(
+    (chunkId) => known.get(chunkId) ?? { id: chunkId, ordinal: null, heading_path: [] },
+  );
+  return { id, name, title, provenance, chunks };
 }
 
 function parseExample(line: string) {

@@ -17,9 +17,10 @@ const MAX_NAMED = 10;
 /** For each sort and join of the one statement; a million candidates then sort with few passes over the disk. */
 const WORK_MEM = '64MB';
 
-/** Answers that can be learnt from: of the slot, alive, not made by an evaluation. */
+/** Answers that can be learnt from: of the slot, alive, not made by an evaluation nor about an erased picture. */
 const USABLE = `usable AS NOT MATERIALIZED (
-  SELECT * FROM responses WHERE slot = $3 AND deleted_at IS NULL AND purpose <> 'evaluation'
+  SELECT * FROM responses r WHERE slot = $3 AND deleted_at IS NULL AND purpose <> 'evaluation'
+    AND NOT EXISTS (SELECT 1 FROM tombstones t WHERE t.kind = 'image' AND t.id = r.image_id)
 )`;
 
 /** What a text is compared and sorted by: the sorts then carry numbers, not texts. */

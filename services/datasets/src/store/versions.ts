@@ -18,6 +18,7 @@ export interface VersionRow {
   validation: DatasetValidation;
   leaked_groups: number;
   open_quarantine: number;
+  erased_examples: number;
   created_by: string;
   created_at: Date;
 }
@@ -107,7 +108,7 @@ export async function hashRows(
 /** Numbers the version within its dataset and closes it: from here on the database refuses rows for it. */
 export async function insertVersion(
   tx: Tx,
-  row: Omit<VersionRow, 'number' | 'created_at' | 'query'> & { readonly query: object },
+  row: Omit<VersionRow, 'number' | 'created_at' | 'erased_examples' | 'query'> & { readonly query: object },
 ): Promise<VersionRow> {
   await tx.execute('SELECT 1 FROM datasets WHERE id = $1 FOR UPDATE', [row.dataset_id]);
   const stored = await tx.one<VersionRow>(
@@ -115,7 +116,7 @@ export async function insertVersion(
        validation_examples, test_examples, test_groups, test_fingerprint, query, validation, leaked_groups,
        open_quarantine, created_by)
      SELECT $1, $2, $3, coalesce(max(number), 0) + 1, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15
-     FROM dataset_versions WHERE dataset_id = $3 RETURNING *`,
+     FROM dataset_versions WHERE dataset_id = $3 RETURNING *, 0 AS erased_examples`,
     [
       tx.projectId,
       row.id,
@@ -137,8 +138,11 @@ export async function insertVersion(
   return stored!;
 }
 
+const OVERVIEW = `SELECT v.*, coalesce((SELECT sum(e.examples) FROM version_erasures e WHERE e.version_id = v.id), 0)::int
+  AS erased_examples FROM dataset_versions v`;
+
 export async function findVersionById(tx: Tx, id: string): Promise<VersionRow | undefined> {
-  return tx.one<VersionRow>('SELECT * FROM dataset_versions WHERE id = $1', [id]);
+  return tx.one<VersionRow>(`${OVERVIEW} WHERE v.id = $1`, [id]);
 }
 
 /** Newest first. */
@@ -149,8 +153,7 @@ export async function listVersions(
   belowNumber: number | null,
 ): Promise<VersionRow[]> {
   return tx.query<VersionRow>(
-    `SELECT * FROM dataset_versions WHERE dataset_id = $1 AND ($3::int IS NULL OR number < $3)
-     ORDER BY number DESC LIMIT $2`,
+    `${OVERVIEW} WHERE v.dataset_id = $1 AND ($3::int IS NULL OR v.number < $3) ORDER BY v.number DESC LIMIT $2`,
     [datasetId, limit, belowNumber],
   );
 }
@@ -208,5 +211,21 @@ export async function insertExamples(tx: Tx, versionId: string, rows: readonly N
      FROM jsonb_to_recordset($3::jsonb)
        AS r(id uuid, split text, ordinal int, group_key text, prompt_link text, example jsonb)`,
     [tx.projectId, versionId, JSON.stringify(rows)],
+  );
+}
+
+export interface NewTestPrompt {
+  readonly ordinal: number;
+  readonly group_key: string;
+  readonly prompt: object;
+}
+
+/** Evaluation prompts of a version in the making. */
+export async function insertTestPrompts(tx: Tx, versionId: string, prompts: readonly NewTestPrompt[]): Promise<void> {
+  await tx.execute(
+    `INSERT INTO version_test_prompts (project_id, version_id, ordinal, group_key, prompt)
+     SELECT $1, $2, ordinal, group_key, prompt FROM jsonb_to_recordset($3::jsonb)
+       AS p(ordinal int, group_key text, prompt jsonb)`,
+    [tx.projectId, versionId, JSON.stringify(prompts)],
   );
 }

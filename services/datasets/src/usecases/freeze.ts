@@ -2,7 +2,7 @@ import {
   datasetFailed,
   datasetInsufficient,
   datasetReady,
-  type DatasetSpec,
+  type DocumentSource,
 } from '@tuneloop/contracts/datasets/events';
 import { AppError, describeError } from '@tuneloop/runtime/errors';
 import { newId } from '@tuneloop/runtime/ids';
@@ -10,11 +10,14 @@ import { assertLease, type Lease, LeaseLostError } from '@tuneloop/runtime/lease
 import { emit } from '@tuneloop/runtime/outbox/emit';
 import type { Tx } from '@tuneloop/runtime/pg/database';
 import type { DatasetsContext } from '../config.ts';
-import { type FrozenFacts, validateFrozen } from '../domain/validation.ts';
+import type { FrozenFacts } from '../domain/validation.ts';
+import { lockErasures } from '../store/documents.ts';
 import { freezeRows } from '../store/freezeRows.ts';
 import { findFreezeTask, type FreezeOutcome, type FreezeTask, postponeFreeze, settleFreeze } from '../store/freezes.ts';
-import { countRows, findLeaks, findVersionById, hashRows, insertVersion, type VersionRow } from '../store/versions.ts';
+import { findVersionById, type VersionRow } from '../store/versions.ts';
+import { buildFromDocuments, prepareDocuments } from './freezeDocuments.ts';
 import { catchUp } from './catchUp.ts';
+import { closeVersion, InsufficientError } from './closeVersion.ts';
 import { fetchMissing } from './fetchMissing.ts';
 
 /** Claims of one freeze before it is given up: processes that died and failures that pass. */
@@ -23,19 +26,6 @@ const FIRST_WAIT_MS = 250;
 const MAX_WAIT_MS = 30_000;
 /** The longest that one statement of a freeze may take: a million examples took seven minutes on two crowded cores. */
 const STATEMENT_MINUTES = 20;
-
-/** There is not enough to freeze. Not a failure: the run ends without action. */
-class InsufficientError extends Error {
-  override readonly name = 'InsufficientError';
-  readonly examples: number;
-  readonly needed: number;
-
-  constructor(message: string, examples: number, needed: number) {
-    super(message);
-    this.examples = examples;
-    this.needed = needed;
-  }
-}
 
 /**
  * The leased work of one freeze:
@@ -49,7 +39,7 @@ export async function runFreeze(ctx: DatasetsContext, lease: Lease): Promise<voi
   const task = await ctx.pg.withTenant(lease.projectId, (tx) => findFreezeTask(tx, lease.id));
   if (!task) return;
   try {
-    if (task.spec.dataset_version_id === undefined) await freezeFeedback(ctx, lease, task);
+    if (task.spec.dataset_version_id === undefined) await freezeNew(ctx, lease, task);
     else await announceExisting(ctx, lease, task, task.spec.dataset_version_id);
   } catch (error) {
     if (error instanceof LeaseLostError || lease.signal.aborted) throw error;
@@ -79,7 +69,8 @@ async function settleOrPostpone(ctx: DatasetsContext, lease: Lease, task: Freeze
     return;
   }
   const code = error instanceof AppError ? error.code : 'datasets.freeze.failed';
-  const reason = final ? error.message : `It failed ${lease.epoch} times. The log of the datasets service says why.`;
+  const known = error instanceof AppError && (final || error.status < 500);
+  const reason = known ? error.message : `It failed ${lease.epoch} times. The log of the datasets service says why.`;
   ctx.log.error({ freeze: lease.id, reason: describeError(error) }, 'freeze given up');
   await settle({ status: 'failed', code, reason }, async (tx) => {
     await emit(tx, datasetFailed, { ...cause, data: { request_id: lease.id, code, reason } });
@@ -116,7 +107,7 @@ async function announceExisting(
   });
 }
 
-async function freezeFeedback(ctx: DatasetsContext, lease: Lease, task: FreezeTask): Promise<void> {
+async function freezeNew(ctx: DatasetsContext, lease: Lease, task: FreezeTask): Promise<void> {
   const { kind } = task;
   if (kind !== 'sft' && kind !== 'dpo') {
     throw new AppError({
@@ -126,73 +117,63 @@ async function freezeFeedback(ctx: DatasetsContext, lease: Lease, task: FreezeTa
       field: 'dataset.kind',
     });
   }
-  const missed = await catchUp(ctx, lease.projectId, lease.signal);
-  const missingAnswers = await fetchMissing(ctx, lease.projectId, lease.signal);
+  const { documents } = task.spec;
+  const build =
+    documents === undefined
+      ? await prepareFeedback(ctx, lease, { ...task, kind })
+      : await prepareFromDocuments(ctx, lease, { ...task, kind }, documents);
   await inTransaction(ctx, lease, async (tx) => {
     await tx.query(`SELECT set_config('statement_timeout', $1, true)`, [`${STATEMENT_MINUTES}min`]);
-    const version = await buildVersion(tx, { ...task, kind }, { missed, missingAnswers });
+    const version = await build(tx);
     if (task.announced) await announceReady(tx, task, version);
     await finish(tx, lease, { status: 'ready', versionId: version.id });
   });
 }
 
+type Build = (tx: Tx) => Promise<VersionRow>;
+type KnownTask = FreezeTask & { readonly kind: 'sft' | 'dpo' };
+
+async function prepareFeedback(ctx: DatasetsContext, lease: Lease, task: KnownTask): Promise<Build> {
+  const missed = await catchUp(ctx, lease.projectId, lease.signal);
+  const missingAnswers = await fetchMissing(ctx, lease.projectId, lease.signal);
+  return (tx) => buildVersion(tx, task, { missed, missingAnswers });
+}
+
+async function prepareFromDocuments(
+  ctx: DatasetsContext,
+  lease: Lease,
+  task: KnownTask,
+  source: DocumentSource,
+): Promise<Build> {
+  if (task.kind !== 'sft') {
+    throw new AppError({
+      code: 'datasets.documents.kind',
+      status: 400,
+      message: `Documents make examples of kind sft, not ${task.kind}: ask for kind sft.`,
+      field: 'kind',
+    });
+  }
+  const prepared = await prepareDocuments(ctx, lease, source);
+  return (tx) => buildFromDocuments(tx, task, source, prepared);
+}
+
 async function buildVersion(
   tx: Tx,
-  task: FreezeTask & { readonly kind: 'sft' | 'dpo' },
+  task: KnownTask,
   known: Pick<FrozenFacts, 'missed' | 'missingAnswers'>,
 ): Promise<VersionRow> {
   const id = newId();
+  await lockErasures(tx, 'shared');
   const skipped = await freezeRows(tx, id, task.kind, task.spec);
-  const counts = await countRows(tx, id);
-  requireEnough(task.spec, counts);
-  const leaks = await findLeaks(tx, id);
-  const validation = validateFrozen({
-    ...known,
-    skipped,
-    leaks,
-    duplicates: counts.duplicates,
-    duplicateIds: counts.duplicate_ids,
-    stats: {
-      unique_prompts: counts.unique_prompts,
-      chars_mean: counts.chars_mean,
-      chars_p95: counts.chars_p95,
-      multi_message: counts.multi_message,
-    },
-  });
-  const [error] = validation.errors;
-  if (error) {
-    const code = `datasets.validation.${error.code}`;
-    throw new AppError({ code, status: 409, retry: false, message: error.message });
-  }
-  return insertVersion(tx, {
+  return closeVersion(tx, {
     id,
-    dataset_id: task.dataset_id,
+    datasetId: task.dataset_id,
     kind: task.kind,
-    ...(await hashRows(tx, id)),
-    train_examples: counts.train_examples,
-    validation_examples: counts.validation_examples,
-    test_examples: counts.test_examples,
+    spec: task.spec,
     query: { source: 'feedback', ...task.spec },
-    validation,
-    leaked_groups: leaks.count,
-    open_quarantine: 0,
-    created_by: task.requested_by,
+    requestedBy: task.requested_by,
+    known: { ...known, skipped },
   });
-}
-
-function requireEnough(
-  spec: DatasetSpec,
-  counts: { train_examples: number; validation_examples: number; test_examples: number },
-): void {
-  const examples = counts.train_examples + counts.validation_examples + counts.test_examples;
-  if (examples < spec.min_examples) {
-    const reason = `There are ${examples} examples; at least ${spec.min_examples} are needed.`;
-    throw new InsufficientError(reason, examples, spec.min_examples);
-  }
-  if (counts.train_examples === 0) {
-    const reason = `All ${examples} examples lie in groups that are held out; none is left to train on.`;
-    throw new InsufficientError(reason, 0, spec.min_examples);
-  }
 }
 
 async function announceReady(tx: Tx, task: FreezeTask, version: VersionRow): Promise<void> {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { injectionFlags } from './injection.ts';
+import { injectionFlags } from '@tuneloop/metrics/injection';
 import { qualityScore, textQuality } from './textQuality.ts';
 
 const score = (text: string): number => qualityScore(textQuality(text));

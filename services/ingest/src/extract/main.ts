@@ -4,7 +4,7 @@ import { loadTokenizerFolder } from '@tuneloop/engine/tokenizer/tokenizer';
 import { bandKeys, minHash, shinglesOf, wordsOf } from '@tuneloop/metrics/minhash';
 import { type Chunk, chunkBlocks } from '../domain/chunking.ts';
 import { DOCUMENT_TYPES } from '../domain/documentType.ts';
-import { injectionFlags } from '../domain/injection.ts';
+import { injectionFlags } from '@tuneloop/metrics/injection';
 import { qualityScore, textQuality } from '../domain/textQuality.ts';
 import { type Block, DocumentError, type Extraction, MAX_CHARS, tooLong } from './blocks.ts';
 import { extractHtml, extractMarkdown, extractText } from './markup.ts';

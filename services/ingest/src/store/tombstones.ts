@@ -19,3 +19,10 @@ export async function isErased(tx: Tx, kind: ItemKind, id: string): Promise<bool
   ]);
   return row !== undefined;
 }
+
+export async function findTombstone(
+  tx: Tx,
+  id: string,
+): Promise<{ kind: 'image' | 'document'; erased_at: Date } | undefined> {
+  return tx.one(`SELECT kind, erased_at FROM tombstones WHERE id = $1 AND kind IN ('image', 'document')`, [id]);
+}

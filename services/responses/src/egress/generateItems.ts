@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { generate, generateTarget } from '@tuneloop/contracts/responses/internal';
 import type { ChatCompletion } from '@tuneloop/contracts/responses/openai';
 import type { Auth } from '@tuneloop/runtime/auth/auth';
+import { notFound } from '@tuneloop/runtime/errors';
 import { newId } from '@tuneloop/runtime/ids';
 import type { z } from 'zod';
 import type { ModelTarget } from '../domain/target.ts';
@@ -16,6 +17,7 @@ const ITEMS_IN_FLIGHT = 16;
 /** A full queue or a restart of the serve process passes within a few seconds. */
 const ATTEMPTS = 6;
 const FIRST_BACKOFF_MS = 200;
+const MAX_NAMES_SHOWN = 50;
 
 type GenerateBody = z.output<NonNullable<typeof generate.body>>;
 type GeneratedItem = z.output<typeof generate.response>['items'][number];
@@ -27,6 +29,20 @@ export function toTarget(providers: Providers, target: z.output<typeof generateT
   return { provider: local ? 'local' : 'upstream', model, checkpointId, storageKey, slot: 'default' };
 }
 
+/** A base by a name that none of the servers has is told at once; while no list could be had, it is asked for all the same. */
+async function requireModel(
+  providers: Providers,
+  { base_model: model, checkpoint_id: checkpointId }: z.output<typeof generateTarget>,
+  projectId: string,
+): Promise<void> {
+  const { localModels, upstreamModels } = providers;
+  if (checkpointId !== null || localModels.has(model) || upstreamModels.has(model)) return;
+  const known = [...(await localModels.refresh(projectId)), ...(await upstreamModels.refresh(projectId))];
+  if (known.length === 0 || known.some(({ id }) => id === model)) return;
+  const shown = known.slice(0, MAX_NAMES_SHOWN).map(({ id }) => id);
+  throw notFound('responses.model.not_found', `There is no base model ${model}. There is: ${shown.join(', ')}.`);
+}
+
 /** Answers to all items; the whole call fails when one item cannot be answered. One trace, no responses. */
 export async function generateItems(
   deps: ChatDependencies,
@@ -34,6 +50,7 @@ export async function generateItems(
 ): Promise<GeneratedItem[]> {
   const { ctx, providers } = deps;
   const { body, auth } = request;
+  await requireModel(providers, body.target, auth.projectId);
   const target = toTarget(providers, body.target);
   const traceId = newId();
   const meter = new Meter();
@@ -63,6 +80,7 @@ export async function generateItems(
         temperature: body.temperature,
         top_p: body.top_p,
         max_tokens: body.max_tokens,
+        ...(body.response_format === undefined ? {} : { response_format: body.response_format }),
       };
       const answer = await patiently(deps, target, chat, { projectId: auth.projectId, signal });
       meter.usage(answer.usage);

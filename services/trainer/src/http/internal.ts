@@ -1,4 +1,5 @@
 import {
+  findCheckpointsOfVersions,
   findModelInternal,
   getCheckpointInternal,
   listDeploymentsInternal,
@@ -7,7 +8,7 @@ import { notFound } from '@tuneloop/runtime/errors';
 import type { HttpApp } from '@tuneloop/runtime/http/app';
 import { mountRoute } from '@tuneloop/runtime/http/mountRoute';
 import type { TrainerContext } from '../config.ts';
-import { type CheckpointRow, findCheckpointById, findCheckpointByName } from '../store/checkpoints.ts';
+import * as store from '../store/checkpoints.ts';
 import { listCurrentDeployments } from '../store/deployments.ts';
 import { deploymentState } from '../usecases/deploy.ts';
 import { unknownCheckpoint } from './mapping.ts';
@@ -22,20 +23,24 @@ export function mountInternal(app: HttpApp, ctx: TrainerContext): void {
   });
 
   mountRoute(app, ctx, getCheckpointInternal, async ({ params, tx }) => {
-    const row = await findCheckpointById(tx, params.id);
+    const row = await store.findCheckpointById(tx, params.id);
     if (!row) throw unknownCheckpoint(params.id);
     return checkpointState(row);
   });
 
+  mountRoute(app, ctx, findCheckpointsOfVersions, async ({ body, tx }) => ({
+    data: await store.findCheckpointsOfVersions(tx, body.dataset_version_ids),
+  }));
+
   mountRoute(app, ctx, findModelInternal, async ({ query, tx }) => {
-    const row = await findCheckpointByName(tx, query.model_name);
+    const row = await store.findCheckpointByName(tx, query.model_name);
     if (!row) throw notFound('trainer.model.not_found', `There is no model ${query.model_name}.`);
     return checkpointState(row);
   });
 }
 
 /** As checkpoint.created tells it. A posted record has no model; its artefact may not be there. */
-function checkpointState(row: CheckpointRow) {
+function checkpointState(row: store.CheckpointRow) {
   return {
     checkpoint_id: row.id,
     job_id: row.job_id,

@@ -181,3 +181,24 @@ export async function countTrained(tx: Tx, slot: string): Promise<number> {
   );
   return row!.count;
 }
+
+export interface TouchedCheckpoint
+  extends Pick<CheckpointRow, 'id' | 'model_name' | 'version' | 'slot' | 'is_active' | 'created_at'> {
+  readonly dataset_version_id: string;
+}
+
+/** Checkpoints that learnt from any of these dataset versions, by themselves or by what they started from. */
+export async function findCheckpointsOfVersions(tx: Tx, versionIds: readonly string[]): Promise<TouchedCheckpoint[]> {
+  return tx.query<TouchedCheckpoint>(
+    `WITH RECURSIVE touched AS (
+       SELECT c.id, c.model_name, c.lineage->>'dataset_version_id' AS dataset_version_id FROM checkpoints c
+       WHERE c.lineage->>'dataset_version_id' = ANY($1)
+       UNION
+       SELECT c.id, c.model_name, t.dataset_version_id FROM touched t
+       JOIN checkpoints c ON c.lineage->>'start_from' IN (t.id::text, t.model_name)
+     )
+     SELECT DISTINCT ON (c.id) c.id, c.model_name, c.version, c.slot, c.is_active, c.created_at, t.dataset_version_id
+     FROM touched t JOIN checkpoints c ON c.id = t.id ORDER BY c.id, t.dataset_version_id`,
+    [versionIds],
+  );
+}
