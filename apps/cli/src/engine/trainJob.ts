@@ -4,6 +4,7 @@ import { createReadStream } from 'node:fs';
 import { initLora } from '@tuneloop/engine/adapters/lora';
 import { readPeftFolder, writePeftFolder } from '@tuneloop/engine/adapters/peft';
 import { initRewardHead, readRewardFolder, writeRewardFolder } from '@tuneloop/engine/adapters/rewardHead';
+import { TRAINING_DEFAULTS } from '@tuneloop/engine/train/defaults';
 import { createTrainer } from '@tuneloop/engine/train/trainer';
 import {
   type BaseModel,
@@ -43,22 +44,22 @@ export interface TrainJob {
 }
 
 function hyperOf(settings: TrainSettings, method: Method, maxLength: number): TrainingHyper {
-  const beta = { beta: settings.beta ?? 0.1 };
+  const defaults = TRAINING_DEFAULTS[method];
+  const beta = settings.beta === undefined ? {} : { beta: settings.beta };
   return {
-    epochs: settings.epochs ?? 3,
-    batchSize: settings.batch_size ?? 8,
-    gradientAccumulation: settings.gradient_accumulation ?? 1,
+    ...defaults,
+    epochs: settings.epochs ?? defaults.epochs,
+    batchSize: settings.batch_size ?? defaults.batchSize,
+    gradientAccumulation: settings.gradient_accumulation ?? defaults.gradientAccumulation,
     maxLength,
     packing: settings.packing,
-    learningRate: settings.learning_rate ?? (method === 'sft' ? 2e-4 : 5e-5),
-    schedule: 'cosine',
-    warmupRatio: settings.warmup_ratio ?? 0.1,
-    weightDecay: settings.weight_decay ?? 0,
-    maxGradNorm: 1,
+    learningRate: settings.learning_rate ?? defaults.learningRate,
+    warmupRatio: settings.warmup_ratio ?? defaults.warmupRatio,
+    weightDecay: settings.weight_decay ?? defaults.weightDecay,
     seed: settings.seed,
     ...(settings.early_stopping === undefined ? {} : { earlyStopping: { patience: settings.early_stopping } }),
-    ...(method === 'dpo' ? { dpo: beta } : {}),
-    ...(method === 'kto' ? { kto: beta } : {}),
+    ...(method === 'dpo' ? { dpo: { ...TRAINING_DEFAULTS.dpo.dpo, ...beta } } : {}),
+    ...(method === 'kto' ? { kto: { ...TRAINING_DEFAULTS.kto.kto, ...beta } } : {}),
   };
 }
 

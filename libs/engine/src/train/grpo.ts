@@ -3,6 +3,7 @@ import { floatTensor } from '../graph/session.ts';
 import { type LossSpec, INPUT } from '../models/losses.ts';
 import type { GrpoHyper, TokenIds } from '../types.ts';
 import { assemble, pickWeights, type Row } from './batch.ts';
+import { GRPO_DEFAULTS } from './defaults.ts';
 import type { Pass } from './task.ts';
 
 /** Keeps a group of equal rewards from dividing by 0; TRL's constant. */
@@ -147,9 +148,9 @@ export function passFigures(
 export function grpoLossSpec(hyper: GrpoHyper): Extract<LossSpec, { kind: 'grpo' }> {
   return {
     kind: 'grpo',
-    beta: hyper.beta ?? 0,
-    epsilonLow: hyper.epsilon ?? 0.2,
-    epsilonHigh: hyper.epsilonHigh ?? hyper.epsilon ?? 0.2,
-    klCorrection: hyper.klCorrection ?? true,
+    beta: hyper.beta ?? GRPO_DEFAULTS.beta,
+    epsilonLow: hyper.epsilon ?? GRPO_DEFAULTS.epsilon,
+    epsilonHigh: hyper.epsilonHigh ?? hyper.epsilon ?? GRPO_DEFAULTS.epsilon,
+    klCorrection: hyper.klCorrection ?? GRPO_DEFAULTS.klCorrection,
   };
 }

@@ -2,6 +2,7 @@
 import { EngineError } from '../errors.ts';
 import type { LoraWeights, Trainer, TrainResult } from '../types.ts';
 import type { AdamW } from './adamw.ts';
+import { GRPO_DEFAULTS } from './defaults.ts';
 import type { Executor } from './executor.ts';
 import {
   deviation,
@@ -58,8 +59,13 @@ export class GrpoLoop implements Trainer {
     const { hyper } = options;
     this.#parts = parts;
     this.totalSteps = hyper.steps;
-    const updates = hyper.steps * (hyper.numIterations ?? 1);
-    this.#updater = new Updater(executor, optimizer, { ...hyper, schedule: hyper.schedule ?? 'constant' }, updates);
+    const updates = hyper.steps * (hyper.numIterations ?? GRPO_DEFAULTS.numIterations);
+    this.#updater = new Updater(
+      executor,
+      optimizer,
+      { ...hyper, schedule: hyper.schedule ?? GRPO_DEFAULTS.schedule },
+      updates,
+    );
     this.#control = new RunControl({
       signal: options.signal,
       checkpoint: options.checkpoint,
@@ -134,9 +140,9 @@ export class GrpoLoop implements Trainer {
     const { options, loss, scorer } = this.#parts;
     const { hyper } = options;
     const groupSize = groupSizeOf(hyper);
-    const advantages = groupAdvantages(rewards, groupSize, hyper.scaleRewards ?? 'group');
+    const advantages = groupAdvantages(rewards, groupSize, hyper.scaleRewards ?? GRPO_DEFAULTS.scaleRewards);
     const lengths = rollouts.map(({ completion }) => completion.length);
-    const shares = tokenShares(lengths, hyper.lossType ?? 'grpo', hyper.maxTokens);
+    const shares = tokenShares(lengths, hyper.lossType ?? GRPO_DEFAULTS.lossType, hyper.maxTokens);
     const reference = options.reference === 'base' ? undefined : options.reference;
     const scored = await scorer?.scoreRows(
       rollouts.map((rollout) => sampledRow(rollout, 1)),
@@ -163,7 +169,7 @@ export class GrpoLoop implements Trainer {
     if (texts.length === 0) return NOTHING;
     const { options, counters, executor, loss } = this.#parts;
     const { hyper } = options;
-    const iterations = hyper.numIterations ?? 1;
+    const iterations = hyper.numIterations ?? GRPO_DEFAULTS.numIterations;
     const size = hyper.batchSize ?? texts.length;
     let batches = Array.from({ length: Math.ceil(texts.length / size) }, (_, i) =>
       texts.slice(i * size, (i + 1) * size),

@@ -3,6 +3,7 @@ import { EngineError } from '../errors.ts';
 import { createRandom } from '../random.ts';
 import { createSampler, type Sampler } from '../sample/sampler.ts';
 import type { GrpoHyper, LoraWeights } from '../types.ts';
+import { GRPO_DEFAULTS } from './defaults.ts';
 import type { GrpoTrainerOptions, Rollout } from './grpoTypes.ts';
 import { shuffle } from './plan.ts';
 
@@ -11,8 +12,8 @@ const MAX_BATCH = 64;
 /** Steps start their seeds this far apart in a space of 2^32. */
 const STEP_SEEDS = 1_000_003;
 
-export const groupSizeOf = (hyper: GrpoHyper): number => hyper.groupSize ?? 8;
-export const promptsPerStepOf = (hyper: GrpoHyper): number => hyper.promptsPerStep ?? 4;
+export const groupSizeOf = (hyper: GrpoHyper): number => hyper.groupSize ?? GRPO_DEFAULTS.groupSize;
+export const promptsPerStepOf = (hyper: GrpoHyper): number => hyper.promptsPerStep ?? GRPO_DEFAULTS.promptsPerStep;
 
 /** Indices of a step's prompts: all of them in a new order each time round, whatever step a run resumes from. */
 export function stepPrompts(count: number, hyper: GrpoHyper, step: number): number[] {

@@ -92,6 +92,16 @@ test.each([
   expect(lora).toEqual(before);
 });
 
+test('layer by layer it learns the same', async () => {
+  const rewards = async (executor: 'whole-graph' | 'layer-wise'): Promise<number[]> => {
+    const seen: number[] = [];
+    await train({ executor, onProgress: (p) => seen.push(p.loss) });
+    return seen;
+  };
+  const [whole, layers] = [await rewards('whole-graph'), await rewards('layer-wise')];
+  layers.forEach((loss, i) => expect(loss).toBeCloseTo(whole[i]!, 4));
+});
+
 test('with one iteration nothing is clipped; with several the ratio moves', async () => {
   const clipShares = async (numIterations: number): Promise<number[]> => {
     const shares: number[] = [];

@@ -4,6 +4,7 @@ import { EngineError } from '../errors.ts';
 import type { Trainer } from '../types.ts';
 import { AdamW } from './adamw.ts';
 import { copyLora } from './copies.ts';
+import { GRPO_DEFAULTS } from './defaults.ts';
 import { createExecutor } from './createExecutor.ts';
 import { grpoLossSpec } from './grpo.ts';
 import { GrpoLoop } from './grpoLoop.ts';
@@ -42,7 +43,7 @@ function checkSettings({ hyper }: GrpoTrainerOptions): void {
     const value = hyper[name] ?? 0;
     if (!(value >= 0 && value < Infinity)) throw bad(`${name} must be a number that is not negative, found ${value}`);
   }
-  if ((hyper.epsilon ?? 0.2) >= 1) throw bad(`epsilon must be below 1, found ${hyper.epsilon}`);
+  if ((hyper.epsilon ?? GRPO_DEFAULTS.epsilon) >= 1) throw bad(`epsilon must be below 1, found ${hyper.epsilon}`);
 }
 
 /** Length of the longest prompt, and with it of the longest row. */
@@ -67,11 +68,11 @@ function checkPrompts({ prompts, hyper, model }: GrpoTrainerOptions): number {
   return needed;
 }
 
-function printOf(options: GrpoTrainerOptions, loss: unknown): string {
+function printOf(options: GrpoTrainerOptions, passes: unknown): string {
   const { hyper, model, lora, prompts, eosTokenIds, tokenizer } = options;
   const reference = options.reference === undefined || options.reference === 'base' ? undefined : options.reference;
   const eos = eosTokenIds ?? tokenizer?.eosTokenId;
-  const settings = { task: 'grpo', hyper, config: model.config, lora: lora.config, loss, eos };
+  const settings = { task: 'grpo', hyper, config: model.config, lora: lora.config, passes, eos };
   const frozen = [...(reference?.tensors.values() ?? [])].flatMap(({ a, b }) => [a.data, b.data]);
   return fingerprint(settings, [...prompts, ...weightArrays(model), ...frozen]);
 }
@@ -96,7 +97,16 @@ export async function createGrpoTrainer(options: GrpoTrainerOptions): Promise<Tr
   const lora = copyLora(options.lora);
   const loss = grpoLossSpec(hyper);
   const texts = hyper.batchSize ?? promptsPerStepOf(hyper) * groupSizeOf(hyper);
-  const executor = await createExecutor({ model, lora, loss, rowLength, passTokens: rowLength * texts, threads });
+  const executor = await createExecutor({
+    model,
+    lora,
+    loss,
+    rowLength,
+    passTokens: rowLength * texts,
+    threads,
+    ...(options.executor === undefined ? {} : { executor: options.executor }),
+    ...(options.activations === undefined ? {} : { activations: options.activations }),
+  });
   try {
     const optimizer = new AdamW(executor.parameters, {
       betas: hyper.betas ?? [0.9, 0.999],
@@ -104,7 +114,8 @@ export async function createGrpoTrainer(options: GrpoTrainerOptions): Promise<Tr
       weightDecay: hyper.weightDecay ?? 0,
     });
     let printed: string | undefined;
-    const print = (): string => (printed ??= printOf(options, loss));
+    const print = (): string =>
+      (printed ??= printOf(options, [loss, executor.choice.kind, executor.choice.activations]));
     const counters: RunCounters =
       options.resumeFrom === undefined
         ? { step: 0, firstLoss: Number.NaN, lastLoss: Number.NaN }

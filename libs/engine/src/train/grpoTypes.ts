@@ -22,7 +22,10 @@ export type RewardFunction = (
 ) => readonly number[] | Promise<readonly number[]>;
 
 export interface GrpoTrainerOptions
-  extends Pick<TrainerCommon, 'model' | 'threads' | 'checkpoint' | 'resumeFrom' | 'onProgress' | 'signal'> {
+  extends Pick<
+    TrainerCommon,
+    'model' | 'threads' | 'executor' | 'activations' | 'checkpoint' | 'resumeFrom' | 'onProgress' | 'signal'
+  > {
   /** Trained on; the caller's tensors stay untouched. */
   readonly lora: LoraWeights;
   /** Token ids to continue. A run goes through them in a new order each time round. */
