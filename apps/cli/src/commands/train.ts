@@ -51,20 +51,51 @@ function projections(text: string): readonly LoraTarget[] {
   });
 }
 
-/** `tuneloop train`: fine-tunes a model on this machine, without any service. */
-export function trainCommand(): Command {
-  const command = new Command('train')
-    .description(
-      'Fine-tunes a language model with LoRA on a JSON Lines dataset and writes a PEFT adapter; ' +
-        'or trains a classifier on a CSV table.',
-    )
+function addDataOptions(command: Command): void {
+  command
+    .optionsGroup('Model and data:')
     .option('--base-model <model>', 'a folder in Hugging Face layout, a .gguf file, a hub id, or nano')
-    .addOption(new Option('--dataset <file>', 'training data').argParser(existingFile))
-    .addOption(
-      new Option('--method <method>', 'how to learn from it (default: what the dataset is made for)').choices(METHODS),
-    )
-    .addOption(new Option('--output-dir, --output <dir>', 'where the adapter goes').argParser(dataFolder))
     .addOption(new Option('--adapter <dir>', 'PEFT adapter to go on from').argParser(existingFolder))
+    .addOption(new Option('--dataset <file>', 'training data').argParser(existingFile))
+    .addOption(new Option('--validation <file>', 'held-out data').argParser(existingFile).conflicts('validationSplit'))
+    .addOption(
+      new Option('--validation-split <share>', 'share of the dataset to hold out').argParser(
+        decimal({ above: 0, max: 0.9 }),
+      ),
+    )
+    .addOption(
+      new Option('--max-length <n>', 'longest example, in tokens (default: 1024)').argParser(integer(1, MAX_COUNT)),
+    )
+    .option('--plain-text', 'join prompt and answer as they are, without the chat template')
+    .addOption(new Option('--output-dir, --output <dir>', 'where the adapter goes').argParser(dataFolder))
+    .option('--resume', 'go on with the stopped run in --output, with its settings', false)
+    .option('--dry-run', 'say what would happen, and end', false);
+}
+
+function addMethodOptions(command: Command): void {
+  command
+    .optionsGroup('Training (defaults of each method: docs/fine-tuning.md):')
+    .addOption(new Option('--method <method>', 'how to learn (default: what the dataset is made for)').choices(METHODS))
+    .addOption(new Option('--epochs <n>', 'times each example is seen').argParser(integer(1, MAX_COUNT)))
+    .addOption(new Option('--learning-rate <x>', 'the highest rate of the run').argParser(decimal({ above: 0 })))
+    .addOption(new Option('--batch-size <n>', 'examples in one pass').argParser(integer(1, MAX_COUNT)))
+    .addOption(
+      new Option('--gradient-accumulation <n>', 'passes in one step (default: 1)').argParser(integer(1, MAX_COUNT)),
+    )
+    .addOption(new Option('--warmup-ratio <x>', 'share of steps with a rising rate').argParser(decimal({ max: 1 })))
+    .addOption(new Option('--weight-decay <x>', 'decoupled decay of matrices').argParser(decimal({})))
+    .addOption(
+      new Option('--early-stopping <n>', 'evaluations (tables: epochs) without improvement to end after').argParser(
+        integer(0, MAX_COUNT),
+      ),
+    )
+    .addOption(new Option('--beta <x>', 'pull to the reference (dpo, kto)').argParser(decimal({ above: 0 })))
+    .addOption(
+      new Option('--random-seed, --seed <n>', 'same seed, same adapter')
+        .argParser(integer(0, MAX_SEED))
+        .default(DEFAULT_SEED),
+    )
+    .optionsGroup('LoRA:')
     .addOption(new Option('--lora-r <n>', `rank of the update (default: ${DEFAULT_R})`).argParser(integer(1, 1024)))
     .addOption(
       new Option('--lora-alpha <x>', 'the update is scaled by alpha / r (default: 2 r)').argParser(
@@ -76,52 +107,43 @@ export function trainCommand(): Command {
         '--target-modules <names>',
         `projections to adapt (default: all: ${LORA_TARGETS.join(',')})`,
       ).argParser(projections),
-    )
-    .addOption(new Option('--epochs <n>', 'times each example is seen (default: 3)').argParser(integer(1, MAX_COUNT)))
-    .addOption(new Option('--batch-size <n>', 'examples in one pass (default: 8)').argParser(integer(1, MAX_COUNT)))
+    );
+}
+
+function addMachineOptions(command: Command): void {
+  command
+    .optionsGroup('Memory and speed:')
     .addOption(
-      new Option('--gradient-accumulation <n>', 'passes in one step (default: 1)').argParser(integer(1, MAX_COUNT)),
-    )
-    .addOption(new Option('--learning-rate <x>', 'the highest rate of the run').argParser(decimal({ above: 0 })))
-    .addOption(new Option('--warmup-ratio <x>', 'share of steps with a rising rate').argParser(decimal({ max: 1 })))
-    .addOption(new Option('--weight-decay <x>', 'decoupled decay of matrices').argParser(decimal({})))
-    .addOption(
-      new Option('--max-length <n>', 'longest example, in tokens (default: 1024)').argParser(integer(1, MAX_COUNT)),
+      new Option('--threads <n>', 'CPU threads').argParser(integer(1, MAX_THREADS)).default(availableParallelism()),
     )
     .option('--packing', 'fill rows with several examples: faster for short ones (sft)')
-    .addOption(new Option('--beta <x>', 'pull to the reference (dpo)').argParser(decimal({ above: 0 })))
-    .addOption(new Option('--validation <file>', 'held-out data').argParser(existingFile).conflicts('validationSplit'))
-    .addOption(
-      new Option('--validation-split <share>', 'share of the dataset to hold out').argParser(
-        decimal({ above: 0, max: 0.9 }),
-      ),
-    )
-    .option('--load-in-4bit', 'hold the frozen base in 4 bits (QLoRA): less memory')
+    .option('--load-in-4bit', 'hold the frozen base in 4 bits (QLoRA)')
     .addOption(
       new Option('--executor <kind>', 'whole-graph is faster, layer-wise takes a fraction of the memory').choices(
         EXECUTORS,
       ),
-    )
-    .addOption(new Option('--config <file>', 'what to learn from a table (YAML)').argParser(existingFile))
+    );
+}
+
+function addTableOptions(command: Command): void {
+  command
+    .optionsGroup('Tables (--dataset table.csv):')
+    .addOption(new Option('--config <file>', 'what to learn from the table (YAML)').argParser(existingFile))
     .option('--fine-tune', 'go on from the classifier in --model-path', false)
-    .addOption(new Option('--model-path <dir>', 'a trained classifier').argParser(existingFolder))
-    .addOption(
-      new Option('--early-stopping <n>', 'evaluations (tables: epochs) without improvement to end after').argParser(
-        integer(0, MAX_COUNT),
-      ),
-    )
-    .option('--plain-text', 'join prompt and answer as they are, without the chat template')
-    .addOption(
-      new Option('--threads <n>', 'CPU threads').argParser(integer(1, MAX_THREADS)).default(availableParallelism()),
-    )
-    .addOption(
-      new Option('--random-seed, --seed <n>', 'same seed, same adapter')
-        .argParser(integer(0, MAX_SEED))
-        .default(DEFAULT_SEED),
-    )
-    .option('--resume', 'go on with the stopped run in --output, with its settings', false)
-    .option('--dry-run', 'say what would happen, and end', false)
-    .addHelpText('after', EXAMPLES);
+    .addOption(new Option('--model-path <dir>', 'a trained classifier').argParser(existingFolder));
+}
+
+/** `tuneloop train`: fine-tunes a model on this machine, without any service. */
+export function trainCommand(): Command {
+  const command = new Command('train').description(
+    'Fine-tunes a language model with LoRA on a JSON Lines dataset and writes a PEFT adapter; ' +
+      'or trains a classifier on a CSV table.',
+  );
+  addDataOptions(command);
+  addMethodOptions(command);
+  addMachineOptions(command);
+  addTableOptions(command);
+  command.addHelpText('after', EXAMPLES);
   usageExits(command);
   return command.action(async (flags: TrainFlags & TableFlags) => {
     const line = commandLine(command);

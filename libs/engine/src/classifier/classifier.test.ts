@@ -17,7 +17,8 @@ import { encodeFeatures, featureFeeds, fitFeatures } from './features.ts';
 import { classificationMetrics } from './metrics.ts';
 import { classifierGradient, classifierGraph, LOSS, parameterShapes, TARGETS } from './network.ts';
 import type { Cell, Table } from './table.ts';
-import { type ClassifierTrainOptions, trainClassifier } from './train.ts';
+import type { ClassifierTrainOptions } from './options.ts';
+import { trainClassifier } from './train.ts';
 
 interface Fixture {
   readonly table: Table;

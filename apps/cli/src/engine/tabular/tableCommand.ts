@@ -3,11 +3,8 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { readClassifierFolder, writeClassifierFolder } from '@tuneloop/engine/classifier/classifier';
 import { checkTable, inferKind, type Table } from '@tuneloop/engine/classifier/table';
-import {
-  type ClassifierTrainOptions,
-  type ClassifierTrainResult,
-  trainClassifier,
-} from '@tuneloop/engine/classifier/train';
+import type { ClassifierTrainOptions } from '@tuneloop/engine/classifier/options';
+import { type ClassifierTrainResult, trainClassifier } from '@tuneloop/engine/classifier/train';
 import { INTERRUPTED_EXIT } from '../../commands/engineFlags.ts';
 import { readCsv } from './csvTable.ts';
 import { readTableConfig, type TableConfig } from './tableConfig.ts';
