@@ -110,6 +110,28 @@ describe('our own tokens', () => {
     expect((await refusal(bearer(old))).status).toBe(401);
   });
 
+  it('hold for no longer than they live, however often they were shown', async () => {
+    let clock = Date.now();
+    const service = createAuthenticator({ service: 'rewards', secret: SECRET, now: () => new Date(clock) });
+    const authorization = `Bearer ${await signGatewayToken(gatewayKey, USER, { ttlSeconds: 30 })}`;
+    expect(await service.authenticate({ authorization })).toEqual(USER);
+    clock += 20_000;
+    expect(await service.authenticate({ authorization })).toEqual(USER);
+    clock += 20_000;
+    expect((await refusal(service.authenticate({ authorization }))).code).toBe('auth.token_expired');
+  });
+
+  it('vouch for themselves alone once they have been verified', async () => {
+    const token = await signGatewayToken(gatewayKey, USER);
+    expect(await bearer(token)).toEqual(USER);
+    const [header, payload, signature] = token.split('.');
+    const more = Buffer.from(payload!, 'base64url').toString().replace('"engineer"', '"owner"');
+    expect((await refusal(bearer(`${token.slice(0, -4)}AAAA`))).status).toBe(401);
+    const altered = [header, Buffer.from(more).toString('base64url'), signature].join('.');
+    expect((await refusal(bearer(altered))).status).toBe(401);
+    expect(await bearer(token)).toEqual(USER);
+  });
+
   it('refuse `none`, HMAC with the public key, another key, and a changed payload', async () => {
     const none = new UnsecuredJWT({ project: PROJECT, scopes: ['admin'], kind: 'user', actor: 'x' })
       .setIssuer('tuneloop-gateway')

@@ -3,6 +3,7 @@ import { createLocalJWKSet, createRemoteJWKSet, decodeJwt } from 'jose';
 import type { JWTPayload, JWTVerifyGetKey } from 'jose';
 import { unauthorized } from './auth.ts';
 import type { Auth, Authenticator, CredentialHeaders } from './auth.ts';
+import { BoundedCache } from '../boundedCache.ts';
 import { buildJwks } from './jwks.ts';
 import { deriveSigningKey } from './keys.ts';
 import { ApiKeyVerifier, gatewayKeyLookup } from './keyVerification.ts';
@@ -28,6 +29,12 @@ export interface AuthenticatorOptions {
 
 const MAX_CREDENTIAL_CHARS = 8_192;
 const JWKS_TIMEOUT_MS = 5_000;
+const MAX_VERIFIED_TOKENS = 5_000;
+/**
+ * A token of ours that held is not verified again for so long, nor past its end. Tokens are not revoked one by one:
+ * who loses a right loses it when the gateway makes the next token; a signing key that is withdrawn, within this.
+ */
+const VERIFIED_TTL_MS = 60_000;
 
 /**
  * Judges the credentials of one request. `Authorization: Bearer` goes first and must hold when it is there;
@@ -46,15 +53,25 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
   const supabase = options.supabase ? supabaseVerifier(options.supabase) : undefined;
   const supabaseIss = options.supabase ? supabaseIssuer(options.supabase.url) : undefined;
 
+  const verified = new BoundedCache<Auth>(MAX_VERIFIED_TOKENS, () => now().getTime());
+
+  async function verifyOwn(token: string, issuer: string, getOwnKey: JWTVerifyGetKey, exp: number): Promise<Auth> {
+    const auth = Object.freeze(await verifyToken(token, issuer, getOwnKey, now()));
+    verified.set(token, auth, Math.min(VERIFIED_TTL_MS, exp * 1000 - now().getTime()));
+    return auth;
+  }
+
   async function judge(credential: string): Promise<Auth> {
     if (credential.startsWith('tl_')) {
       if (!apiKeys)
         throw unauthorized('auth.keys_not_accepted', 'API keys are not accepted here: go through the gateway.');
       return apiKeys.verify(credential);
     }
+    const known = verified.get(credential);
+    if (known) return known;
     const payload = peek(credential);
     const issuer = ownIssuer(payload);
-    if (issuer !== undefined && getKey) return verifyToken(credential, issuer, getKey, now());
+    if (issuer !== undefined && getKey) return verifyOwn(credential, issuer, getKey, payload.exp ?? 0);
     if (supabase && payload.iss === supabaseIss) return supabase(credential, now());
     throw unauthorized('auth.token_invalid', 'The token comes from an issuer that is not accepted here.');
   }
