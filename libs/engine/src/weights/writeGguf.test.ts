@@ -1,8 +1,10 @@
+import { createHash } from 'node:crypto';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, test } from 'vitest';
-import { fixturePath, relativeError } from '../../fixtures/fixtures.ts';
+import { fixturePath, readFixture, relativeError } from '../../fixtures/fixtures.ts';
+import { ggufCheckFiles } from '../../fixtures/ggufCheckFiles.ts';
 import { readPeftFolder } from '../adapters/peft.ts';
 import { loadTokenizerGguf } from '../tokenizer/fromGguf.ts';
 import { createTokenizer, readTokenizerFiles } from '../tokenizer/tokenizer.ts';
@@ -129,4 +131,27 @@ test('an adapter has its matrices under the names of the base, q and k rows as t
     expect(relativeError(rows.data.toSorted(), b.data.toSorted())).toBe(0);
   });
   await expect(loadGguf(path)).rejects.toThrow(/general\.type adapter/);
+});
+
+describe('in llama.cpp', async () => {
+  interface Seen {
+    largest_difference: number;
+    same_tokens: boolean;
+    same_greedy: boolean;
+  }
+  const check = await readFixture<{ sha256: Record<string, string>; files: Record<string, { llama_cpp: Seen }> }>(
+    'gguf_check.json',
+  );
+
+  it.each(Object.entries(ggufCheckFiles))('the bytes are those that were seen to be read: %s', async (name, write) => {
+    await write(path);
+    const digest = createHash('sha256').update(await readFile(path));
+    expect(digest.digest('hex')).toBe(check.sha256[name]);
+  });
+
+  const exact = Object.entries(check.files).filter(([name]) => /F32$|adapter$/.test(name));
+  it.each(exact)('%s gave the same numbers, tokens and continuations', (_, { llama_cpp: seen }) => {
+    expect(seen).toMatchObject({ same_tokens: true, same_greedy: true });
+    expect(seen.largest_difference).toBeLessThan(1e-4);
+  });
 });
