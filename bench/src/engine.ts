@@ -3,6 +3,7 @@ import { initWeights } from '@tuneloop/engine/models/initWeights';
 import { createTrainer } from '@tuneloop/engine/train/trainer';
 import type { LoraConfig, ModelConfig } from '@tuneloop/engine/types';
 import { gemmSeconds } from './gemm.ts';
+import { benchDecoding } from './decoding.ts';
 import { median, type Result } from './result.ts';
 import { benchTraining } from './training.ts';
 
@@ -68,7 +69,7 @@ export async function benchEngine(): Promise<Result[]> {
     console.error('No comparison with PyTorch: set TUNELOOP_BENCH_PYTHON to a Python with bench/requirements.txt.');
     return results;
   }
-  return [...results, ...(await benchTraining(PYTHON))];
+  return [...results, ...(await benchTraining(PYTHON)), ...(await benchDecoding(PYTHON))];
 }
 
 /** LoRA training speed at the bundled model's shape against what its matrix products alone would take. */

@@ -67,7 +67,7 @@ export function dequantized(graph: Graph, matrix: QuantizedValue, after?: Value)
 export function quantizedGemm(graph: Graph, x: Value, matrix: QuantizedValue, c?: Value): Value {
   const dims = [x.dims[0]!, matrix.dims[0]];
   const addend = c === undefined ? [] : [c];
-  const y = graph.node('Gemm', [x, dequantized(graph, matrix, x), ...addend], dims, { attributes: { transB: int(1) } });
+  const y = graph.node('Gemm', [x, dequantized(graph, matrix), ...addend], dims, { attributes: { transB: int(1) } });
   return graph.record([x, ...addend], y, (dy) => {
     const throughMatrix: Contribution = (sum) =>
       graph.node('Gemm', [dy, dequantized(graph, matrix, dy), ...(sum === undefined ? [] : [sum])], x.dims);
