@@ -1,11 +1,12 @@
 import { execFileSync } from 'node:child_process';
+import { benchDuplicates } from './src/duplicates.ts';
 import { benchEngine } from './src/engine.ts';
 import { benchFeedback } from './src/feedback.ts';
 import { benchMemory } from './src/memory.ts';
 import type { Result } from './src/result.ts';
 import { startBenchStack } from './src/stack.ts';
 
-/** `pnpm bench [stack|engine]`: each line a figure, a named reference measured in the same run, and their ratio. */
+/** `pnpm bench [stack|documents|engine]`: each line a figure, a named reference measured in the same run, and their ratio. */
 const only = process.argv[2];
 const results: Result[] = [];
 
@@ -20,6 +21,8 @@ if (only === undefined || only === 'stack') {
     await stack.stop();
   }
 }
+const python = process.env.TUNELOOP_BENCH_PYTHON;
+if ((only === undefined || only === 'documents') && python !== undefined) results.push(...benchDuplicates(python));
 if (only === undefined || only === 'engine') results.push(...(await benchEngine()));
 
 for (const result of results) {

@@ -100,22 +100,24 @@ async function assemble(options: SystemOptions, stops: Stop[], stop: Stop): Prom
   if (local.nats?.pid !== undefined) notePid('nats', local.nats.pid, local.natsUrl);
   const common = commonEnvironment(options, local, secret, urls);
 
+  const models = Object.entries(options.models)
+    .map(([name, folder]) => `${name}=${folder}`)
+    .join(',');
   onStage('model server');
   const serve: ServeChild = await spawnServe({
     env: {
       ...common,
       HOST: LOOPBACK,
       PORT: '0',
-      SERVE_MODELS: Object.entries(options.models)
-        .map(([name, folder]) => `${name}=${folder}`)
-        .join(','),
+      SERVE_MODELS: models,
     },
     log,
     ...(options.logsToOutput === true ? {} : { logFile: join(files.logs, 'serve.log') }),
   });
   stops.push(() => serve.stop());
   notePid('serve', serve.pid, serve.url);
-  const full = { ...common, SERVE_URL: serve.url };
+  // Chunks of documents are counted in tokens of the model that learns from them.
+  const full = { ...common, SERVE_URL: serve.url, TOKENIZERS: models };
 
   onStage('services');
   const startOne = async (name: ServiceName): Promise<void> => {
