@@ -14,7 +14,7 @@ import type { Attributes } from './world.ts';
 
 /**
  * Reinforcement learning without a reviewer: the reward is checked by program, 1 for a caption of one named style that states
- * nothing wrong, else 0. The base writes five styles alike and errs in a third of its captions, so it begins at about 0.1.
+ * nothing wrong, else 0. The base writes five styles alike and states 0.37 wrong attributes a caption, so it begins at about 0.1.
  */
 export interface GrpoTurn {
   readonly style: Style;
