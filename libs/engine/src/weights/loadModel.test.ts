@@ -64,6 +64,14 @@ describe('loadModelFolder', () => {
     expect((await loadModelFolder(folder)).weights).toEqual(model.weights);
   });
 
+  it.each(['tiny-qwen2', 'tiny-qwen3', 'tiny-mistral'])('reads %s as writeModelFolder wrote it', async (name) => {
+    const model = await loadModelFolder(fixturePath(name));
+    await writeModelFolder(folder, model);
+    const { config, weights } = await loadModelFolder(folder);
+    expect(config).toEqual(model.config);
+    expect(weights).toEqual(model.weights);
+  });
+
   it('names the tensor that is missing or has another shape', async () => {
     await cp(fixturePath('tiny-tied'), folder, { recursive: true });
     const config: Record<string, unknown> = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8'));
