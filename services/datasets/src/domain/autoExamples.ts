@@ -7,6 +7,8 @@ export interface SourceChunk {
   readonly headingPath: readonly string[];
   /** Without what it repeats of the chunk before. */
   readonly text: string;
+  /** Whether it is all that its section says: else its text is no answer to what the section says. */
+  readonly wholeSection: boolean;
 }
 
 export interface DocumentExample {
@@ -25,7 +27,10 @@ const sentences = new Intl.Segmenter(undefined, { granularity: 'sentence' });
  * Examples that follow from the text by itself, no model asked: what a section says, how a passage goes on, what stands
  * in a table, which heading fits. In this order, at most `limit`; the same chunk gives the same examples.
  */
-export function autoExamples(chunk: SourceChunk, limit: number, system: string): DocumentExample[] {
+export function autoExamples(source: SourceChunk, limit: number, system: string): DocumentExample[] {
+  const { documentName, headingPath } = source;
+  // A document's title is often its first heading too, and need not be said twice.
+  const chunk = { ...source, headingPath: headingPath[0] === documentName ? headingPath.slice(1) : headingPath };
   const about = [sectionQuestion(chunk), continuation(chunk), ...tableQuestions(chunk), headingFor(chunk)];
   return about
     .flatMap((pair) => pair ?? [])
@@ -47,8 +52,8 @@ interface Pair {
   readonly answer: string;
 }
 
-function sectionQuestion({ documentName, headingPath, text }: SourceChunk): Pair | undefined {
-  if (headingPath.length === 0 || text.length < MIN_ANSWER_CHARS) return undefined;
+function sectionQuestion({ documentName, headingPath, text, wholeSection }: SourceChunk): Pair | undefined {
+  if (!wholeSection || headingPath.length === 0 || text.length < MIN_ANSWER_CHARS) return undefined;
   return { ask: `What does the section “${headingPath.join(' > ')}” of “${documentName}” say?`, answer: text };
 }
 

@@ -3,11 +3,17 @@ import { autoExamples, type SourceChunk } from './autoExamples.ts';
 import { textOf } from './prompts.ts';
 import { answerFormat, readWritten, recipeOf, writingMessages, writtenExamples } from './pairWriting.ts';
 
-const chunk = (text: string, headingPath: string[] = ['Manual', 'Brakes']): SourceChunk => ({
+const chunk = (
+  text: string,
+  headingPath: string[] = ['Manual', 'Brakes'],
+  more: Partial<SourceChunk> = {},
+): SourceChunk => ({
   id: 'c1',
   documentName: 'Bicycle',
   headingPath,
   text,
+  wholeSection: true,
+  ...more,
 });
 const PROSE =
   'Rim brakes need two millimetres between pad and rim. Disc brakes align themselves. Loosen the two bolts first.';
@@ -41,6 +47,13 @@ describe('examples without a model', () => {
     const same = '| A | B |\n| --- | --- |\n| x | 1 |\n| x | 2 |';
     expect(JSON.stringify(autoExamples(chunk(same, []), 8, ''))).not.toContain('By the table');
     expect(autoExamples(chunk('Short.', []), 8, '')).toEqual([]);
+  });
+
+  it('do not give a part of a section for the whole, nor say a title twice', () => {
+    const part = autoExamples(chunk(PROSE, ['Manual'], { wholeSection: false }), 3, '');
+    expect(JSON.stringify(part)).not.toContain('What does the section');
+    const [section] = autoExamples(chunk(PROSE, ['Bicycle', 'Brakes']), 3, '');
+    expect(textOf(section!.messages[0]!)).toBe('What does the section “Brakes” of “Bicycle” say?');
   });
 
   it('are as many as asked for, and the same each time', () => {

@@ -15,7 +15,7 @@ const SKIP_REASONS: Readonly<Record<string, (count: number) => string>> = {
   flagged: (n) => `${n} chunks try to steer the model that reads them and were left out.`,
   low_quality: (n) => `${n} chunks are of too little quality and were left out.`,
   duplicate_chunk: (n) => `${n} chunks repeat an earlier one and were left out.`,
-  ambiguous_prompt: (n) => `${n} were asked in the same words of another document and were left out.`,
+  ambiguous_prompt: (n) => `${n} were asked in the words of another question with another answer and were left out.`,
   unread_document: (n) => `${n} documents could not be read and were left out.`,
 };
 

@@ -20,6 +20,8 @@ export interface UsableChunk {
   readonly name: string;
   readonly title: string | null;
   readonly cluster_id: string;
+  /** No other chunk stands under the same headings. */
+  readonly whole_section: boolean;
 }
 
 /** Held shared by whoever makes a version, and alone by whoever erases: no example of an erased item slips in between. */
@@ -87,7 +89,8 @@ export async function listUsableChunks(
 ): Promise<UsableChunk[]> {
   return tx.query<UsableChunk>(
     `SELECT c.id, c.document_id, c.ordinal, c.heading_path, substr(c.text, c.overlap_chars + 1) AS text, d.name, d.title,
-       d.cluster_id
+       d.cluster_id, NOT EXISTS (SELECT 1 FROM chunks o WHERE o.document_id = c.document_id AND o.id <> c.id
+         AND o.heading_path = c.heading_path) AS whole_section
      FROM chunks c JOIN documents d ON d.id = c.document_id
      WHERE c.document_id = ANY($1) AND NOT c.flagged AND c.quality >= $2 AND ($3 OR NOT c.duplicate)
        AND ($4::uuid IS NULL OR (c.document_id, c.ordinal) > ($4, $5))

@@ -78,8 +78,8 @@ function placeOf(chunk: UsableChunk): Place {
 }
 
 function sourceOf(chunk: UsableChunk): SourceChunk {
-  const { id, heading_path: headingPath, text } = chunk;
-  return { id, headingPath, text: text.trim(), documentName: chunk.title ?? chunk.name };
+  const { id, heading_path: headingPath, text, whole_section: wholeSection } = chunk;
+  return { id, headingPath, text: text.trim(), wholeSection, documentName: chunk.title ?? chunk.name };
 }
 
 /** Never a version with holes: what was written is kept, and the next build asks for the rest only. */
@@ -166,6 +166,8 @@ class DocumentWriter {
   readonly #mode: Mode;
   readonly #ordinals: Record<Split, number> = { train: 0, validation: 0, test: 0 };
   readonly #testGroups = new Set<string>();
+  /** Prompts of this version: a second answer to one of them would contradict the first. */
+  readonly #asked = new Set<string>();
   readonly ambiguous: string[] = [];
 
   constructor(tx: Tx, versionId: string, mode: Mode) {
@@ -194,10 +196,12 @@ class DocumentWriter {
       const owner = item.link === null ? undefined : groups.get(owners.get(item.link) ?? '');
       const id = deterministicId('document-example', item.chunk.id, this.#mode, String(item.place));
       // The same words were asked of something else before: here they would have two right answers, and maybe leak.
-      if (owner !== undefined && owner.root !== group.root) {
+      const elsewhere = owner !== undefined && owner.root !== group.root;
+      if (elsewhere || (item.link !== null && this.#asked.has(item.link))) {
         this.ambiguous.push(id);
         continue;
       }
+      if (item.link !== null) this.#asked.add(item.link);
       rows.push(this.#row(id, item, group));
       if (group.split === 'test' && !this.#testGroups.has(group.root)) {
         this.#testGroups.add(group.root);
