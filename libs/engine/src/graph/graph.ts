@@ -41,6 +41,13 @@ export interface NodeOptions {
   readonly type?: ElementType;
 }
 
+/** A node as `operations` tells of it. */
+export interface Operation {
+  readonly op: string;
+  readonly inputs: readonly Value[];
+  readonly outputs: readonly Value[];
+}
+
 export const int = (value: number): Attribute => ({ kind: 'int', value });
 export const float = (value: number): Attribute => ({ kind: 'float', value });
 export const ints = (value: readonly number[]): Attribute => ({ kind: 'ints', value });
@@ -53,8 +60,8 @@ export class Graph {
   readonly #tape: TapeEntry[] = [];
   readonly #constants = new Map<string, Value>();
   readonly #names = new Set<string>();
-  /** Values of nodes with one output, by name. */
-  readonly #nodeValues = new Map<string, Value>();
+  /** Inputs, constants and what nodes give, by name. */
+  readonly #values = new Map<string, Value>();
   readonly #provided = new Map<string, Value>();
   #counter = 0;
 
@@ -79,6 +86,7 @@ export class Graph {
     this.#claim(name);
     const value: Value = { name, type, dims };
     this.#inputs.push(value);
+    this.#values.set(name, value);
     return value;
   }
 
@@ -91,6 +99,7 @@ export class Graph {
     const value: Value = { name: this.#fresh('const'), type, dims };
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
     this.#initializers.push({ name: value.name, type, dims, bytes });
+    this.#values.set(value.name, value);
     if (key !== undefined) this.#constants.set(key, value);
     return value;
   }
@@ -121,7 +130,7 @@ export class Graph {
       outputs: outputs.map((v) => v.name),
       attributes: options.attributes ?? {},
     });
-    if (outputs.length === 1) this.#nodeValues.set(outputs[0]!.name, outputs[0]!);
+    for (const output of outputs) this.#values.set(output.name, output);
     return outputs;
   }
 
@@ -162,12 +171,19 @@ export class Graph {
   frontier(end: number, stops: (node: OnnxNode, output: Value) => boolean): Value[] {
     const found: Value[] = [];
     this.#live((node, index) => {
-      const value = index < end ? this.#nodeValues.get(node.outputs[0] ?? '') : undefined;
+      const value = index < end ? this.#values.get(node.outputs[0] ?? '') : undefined;
       if (value === undefined || node.outputs.length !== 1 || !stops(node, value)) return false;
       found.push(value);
       return true;
     });
     return found.toReversed();
+  }
+
+  /** The nodes that the model will have, with the values they read and make (graph outputs' own names left out). */
+  operations(): Operation[] {
+    const values = (names: readonly string[]): Value[] => names.flatMap((name) => this.#values.get(name) ?? []);
+    const { nodes } = this.#live((node) => this.#provided.has(node.outputs[0] ?? ''));
+    return nodes.map(({ op, inputs, outputs }) => ({ op, inputs: values(inputs), outputs: values(outputs) }));
   }
 
   /** The ONNX model of what the outputs need; other nodes, inputs and constants are left out. */

@@ -105,11 +105,12 @@ export function chunkedLabelLogProbs(
     if (differentiable) {
       const p = graph.node('Softmax', [logits], [m, vocab], { attributes: { axis: int(-1) } });
       const labelRows = graph.node('Gather', [table, label], [m, d], { attributes: { axis: int(0) } });
-      last = graph.node('Sub', [labelRows, graph.node('Gemm', [p, table], [m, d])], [m, d]);
-      directions.push(last);
+      const direction = graph.node('Sub', [labelRows, graph.node('Gemm', [p, table], [m, d])], [m, d]);
+      directions.push(direction);
+      last = graph.node('Add', [direction, value], [m, d]);
     }
-    // Nothing else orders the parts: a zero made of this part's result, added to the next part's logits, keeps the
-    // scheduler from computing all logits first.
+    // Nothing else orders the parts: a zero made of all that this part's logits are read for, added to the next part's
+    // logits, keeps the scheduler from computing all logits first, or from coming back to them last.
     const axes = graph.int64s([0, 1]);
     const total = graph.node('ReduceSum', [last, axes], [], { attributes: { keepdims: int(0) } });
     turn = graph.node('Mul', [total, graph.scalar(0)], []);
