@@ -278,10 +278,15 @@ export interface TrainerCommon {
   readonly hyper: TrainingHyper;
   /** Intra-op threads of ONNX Runtime (default 1). */
   readonly threads?: number;
-  /** Default 'whole-graph'. A saved state is resumed by the executor that made it: the last bits differ. */
-  readonly executor?: ExecutorKind;
-  /** For 'layer-wise' (default 'save'). */
-  readonly activations?: ActivationPolicy;
+  /**
+   * Default 'auto': the fastest whose estimated memory fits; `manifest.executorReason` says which and why. A saved state is
+   * resumed by the executor that made it, since the last bits differ.
+   */
+  readonly executor?: ExecutorKind | 'auto';
+  /** For 'layer-wise' (default 'auto': saved if that fits). */
+  readonly activations?: ActivationPolicy | 'auto';
+  /** Bytes that the process may hold at its peak, the model included. Default: most of what the machine has free. */
+  readonly memoryBudgetBytes?: number;
   readonly checkpoint?: CheckpointOptions;
   /** State given to `checkpoint.save` by a run with the same model, data and hyper-parameters. */
   readonly resumeFrom?: Uint8Array;
@@ -374,6 +379,22 @@ export interface GrpoHyper {
   readonly seed: number;
 }
 
+/** What one way of computing passes takes, told before anything is compiled. */
+export interface ExecutorEstimate {
+  readonly executor: ExecutorKind;
+  readonly activations?: ActivationPolicy;
+  /** Peak resident memory of the process: what it holds now (the model's weights, that is) and what training adds. */
+  readonly memoryBytes: number;
+  /** Floating point operations of the matrix products of one pass of the greatest size. */
+  readonly flopPerPass: number;
+}
+
+/** Memory and time of training, to be compared with `peakRssBytes` and `seconds` of the result. */
+export interface TrainingEstimate extends ExecutorEstimate {
+  /** Of one pass of the greatest size, by the speed of a matrix product measured just now. */
+  readonly secondsPerPass: number;
+}
+
 /** What numbers depend on besides the data: same manifest, same data, same bytes. */
 export interface EngineManifest {
   readonly executor: ExecutorKind;
@@ -400,7 +421,10 @@ export interface TrainResult {
   /** Tokens computed in this process, prompts included, padding left out. */
   readonly tokens: number;
   readonly seconds: number;
+  /** Of this process from its start. */
   readonly peakRssBytes: number;
+  /** What was expected before the run. */
+  readonly estimate: TrainingEstimate;
   readonly manifest: EngineManifest;
 }
 

@@ -1,10 +1,17 @@
 /** What a graph costs to run, told from its nodes before anything is compiled. */
 import type { Dim, ElementType, Graph, Value } from './graph.ts';
 
-/** Sizes that a graph knows by name. */
+/** Sizes that a graph knows by name; that of `*` stands for names not given. */
 export type Sizes = ReadonlyMap<string, number>;
 
-const ELEMENT_BYTES: Readonly<Record<ElementType, number>> = { float32: 4, int64: 8, bool: 1 };
+const ELEMENT_BYTES: Readonly<Record<ElementType, number>> = {
+  float32: 4,
+  int64: 8,
+  int32: 4,
+  uint16: 2,
+  uint8: 1,
+  bool: 1,
+};
 
 /** Results that are views of their input. */
 const VIEWS = new Set(['Identity', 'Reshape', 'Unsqueeze', 'Squeeze']);
@@ -17,6 +24,8 @@ export function sizeOf(dim: Dim, sizes: Sizes): number {
   const known = sizes.get(dim);
   if (known !== undefined) return known;
   const parts = /^(.+)([*/])(\d+)$/.exec(dim);
+  const other = sizes.get('*');
+  if (parts === null && other !== undefined) return other;
   if (parts === null) throw new Error(`no size is given for the dimension ${dim}`);
   const base = sizeOf(parts[1]!, sizes);
   return parts[2] === '*' ? base * Number(parts[3]) : Math.ceil(base / Number(parts[3]));

@@ -8,17 +8,14 @@ import type { OrtTensor } from '../graph/session.ts';
 import { type AdapterShape, LORA_SCALE, loraAName, loraBName, matrixNames, weightShapes } from '../models/llama.ts';
 import { logitChunks, type LossSpec, OUTPUT, PASS_OUTPUTS, type PassOutput, SCORE_WEIGHT } from '../models/losses.ts';
 import { quantizedFeeds } from '../models/quantizedWeights.ts';
-import type { ActivationPolicy, BaseModel, ExecutorKind, LoraWeights, Tensor } from '../types.ts';
+import type { BaseModel, TrainingEstimate, LoraWeights, Tensor } from '../types.ts';
 import type { Parameter } from './adamw.ts';
 
 /** Outputs of one pass: DPO gives beta-scaled `margins`, KTO the `scores` (log-probabilities) of its texts. */
 export type PassResult = { readonly loss: number } & { readonly [name in PassOutput]?: Float32Array };
 
-/** How passes will be computed, and why in words. */
-export interface ExecutorChoice {
-  readonly kind: ExecutorKind;
-  /** With 'layer-wise'. */
-  readonly activations?: ActivationPolicy;
+/** How passes will be computed, what that takes, and why so in words. */
+export interface ExecutorChoice extends TrainingEstimate {
   readonly reason: string;
 }
 

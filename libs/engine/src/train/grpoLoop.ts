@@ -18,7 +18,7 @@ import {
 import { groupSizeOf, promptsPerStepOf, type RolloutSource } from './grpoRollouts.ts';
 import type { GrpoTrainerOptions, Rollout } from './grpoTypes.ts';
 import type { GrpoLoss } from '../models/grpoLoss.ts';
-import { engineManifest } from './manifest.ts';
+import { engineManifest, estimateOf } from './manifest.ts';
 import { RunControl } from './runControl.ts';
 import type { RowScorer } from './scorer.ts';
 import { encodeState, type RunCounters } from './state.ts';
@@ -104,6 +104,7 @@ export class GrpoLoop implements Trainer {
       tokens: this.#tokens,
       seconds: (performance.now() - began) / 1000,
       peakRssBytes: process.resourceUsage().maxRSS * 1024,
+      estimate: estimateOf(executor.choice),
       manifest: engineManifest(options.threads ?? 1, executor.choice),
     };
   }

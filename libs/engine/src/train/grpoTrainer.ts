@@ -5,13 +5,13 @@ import type { Trainer } from '../types.ts';
 import { AdamW } from './adamw.ts';
 import { copyLora } from './copies.ts';
 import { GRPO_DEFAULTS } from './defaults.ts';
-import { createExecutor } from './createExecutor.ts';
+import { createExecutor, executorWishes } from './createExecutor.ts';
 import { grpoLossSpec } from './grpo.ts';
 import { GrpoLoop } from './grpoLoop.ts';
 import { groupSizeOf, promptsPerStepOf, RolloutSource } from './grpoRollouts.ts';
 import type { GrpoTrainerOptions } from './grpoTypes.ts';
 import { createScorer } from './scorer.ts';
-import { fingerprint, restoreState, type RunCounters, weightArrays } from './state.ts';
+import { executorStamp, fingerprint, restoreState, type RunCounters, weightArrays } from './state.ts';
 
 /** Completions of one step. */
 const MAX_COMPLETIONS = 4096;
@@ -68,11 +68,11 @@ function checkPrompts({ prompts, hyper, model }: GrpoTrainerOptions): number {
   return needed;
 }
 
-function printOf(options: GrpoTrainerOptions, passes: unknown): string {
+function printOf(options: GrpoTrainerOptions, loss: unknown): string {
   const { hyper, model, lora, prompts, eosTokenIds, tokenizer } = options;
   const reference = options.reference === undefined || options.reference === 'base' ? undefined : options.reference;
   const eos = eosTokenIds ?? tokenizer?.eosTokenId;
-  const settings = { task: 'grpo', hyper, config: model.config, lora: lora.config, passes, eos };
+  const settings = { task: 'grpo', hyper, config: model.config, lora: lora.config, loss, eos };
   const frozen = [...(reference?.tensors.values() ?? [])].flatMap(({ a, b }) => [a.data, b.data]);
   return fingerprint(settings, [...prompts, ...weightArrays(model), ...frozen]);
 }
@@ -104,8 +104,7 @@ export async function createGrpoTrainer(options: GrpoTrainerOptions): Promise<Tr
     rowLength,
     passTokens: rowLength * texts,
     threads,
-    ...(options.executor === undefined ? {} : { executor: options.executor }),
-    ...(options.activations === undefined ? {} : { activations: options.activations }),
+    ...executorWishes(options),
   });
   try {
     const optimizer = new AdamW(executor.parameters, {
@@ -114,8 +113,7 @@ export async function createGrpoTrainer(options: GrpoTrainerOptions): Promise<Tr
       weightDecay: hyper.weightDecay ?? 0,
     });
     let printed: string | undefined;
-    const print = (): string =>
-      (printed ??= printOf(options, [loss, executor.choice.kind, executor.choice.activations]));
+    const print = (): string => (printed ??= executorStamp(executor.choice) + printOf(options, loss));
     const counters: RunCounters =
       options.resumeFrom === undefined
         ? { step: 0, firstLoss: Number.NaN, lastLoss: Number.NaN }

@@ -24,7 +24,15 @@ export type RewardFunction = (
 export interface GrpoTrainerOptions
   extends Pick<
     TrainerCommon,
-    'model' | 'threads' | 'executor' | 'activations' | 'checkpoint' | 'resumeFrom' | 'onProgress' | 'signal'
+    | 'model'
+    | 'threads'
+    | 'executor'
+    | 'activations'
+    | 'memoryBudgetBytes'
+    | 'checkpoint'
+    | 'resumeFrom'
+    | 'onProgress'
+    | 'signal'
   > {
   /** Trained on; the caller's tensors stay untouched. */
   readonly lora: LoraWeights;

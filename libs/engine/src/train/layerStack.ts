@@ -238,7 +238,8 @@ export class LayerStack {
   }
 }
 
-const inFirstLayer = (name: string): string => name.replace(/^model\.layers\.\d+\./, 'model.layers.0.');
+/** The name that a layer's tensor has in the layer graphs. */
+export const inFirstLayer = (name: string): string => name.replace(/^model\.layers\.\d+\./, 'model.layers.0.');
 
 /** The arrays of a layer's saved activations, shaped for a pass. */
 function savedTensors(layer: Layer, { tokens, sizes }: PassInputs): Record<string, OrtTensor> {

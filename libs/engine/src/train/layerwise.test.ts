@@ -10,6 +10,7 @@ import { INPUT, type LossSpec } from '../models/losses.ts';
 import { createRandom } from '../random.ts';
 import {
   type BaseModel,
+  type ExecutorEstimate,
   type ExecutorKind,
   LORA_TARGETS,
   type LoraWeights,
@@ -22,6 +23,8 @@ import {
 import { assemble, pickWeights, type Row } from './batch.ts';
 import { createExecutor } from './createExecutor.ts';
 import type { Executor, ExecutorOptions, PassResult } from './executor.ts';
+import { estimateTraining } from './estimateTraining.ts';
+import { estimateExecutors } from './memory.ts';
 import { createTrainer } from './trainer.ts';
 
 const TOLERANCE = 1e-5;
@@ -209,7 +212,11 @@ describe('training through it', () => {
     const seen: TrainProgress[][] = [];
     for (const executor of ['whole-graph', 'layer-wise'] as const) {
       const progress: TrainProgress[] = [];
-      const { manifest } = await train({ executor, onProgress: (p) => progress.push(p) });
+      const { manifest, estimate } = await train({ executor, onProgress: (p) => progress.push(p) });
+      const { model, lora, hyper } = options();
+      const before = await estimateTraining({ model, hyper, executor, ...(lora && { lora }) });
+      expect(before.executor).toBe(executor);
+      expect(before.flopPerPass).toBe(estimate.flopPerPass);
       expect(manifest.executor).toBe(executor);
       expect(manifest.executorReason).toContain(executor);
       seen.push(progress);
@@ -229,9 +236,49 @@ describe('training through it', () => {
     const whole = bytes(await train({ checkpoint: { everySteps: 1, save } }));
     expect(bytes(await train()).equals(whole)).toBe(true);
     expect(bytes(await train({ resumeFrom: states[2]! })).equals(whole)).toBe(true);
+    // Left open, a resumed run goes on as it began.
+    const open = await train({ executor: 'auto', resumeFrom: states[2]! });
+    expect(open.manifest.executor).toBe('layer-wise');
+    expect(bytes(open).equals(whole)).toBe(true);
     for (const other of [{ executor: 'whole-graph' }, { activations: 'recompute' }] as const) {
       const refused = createTrainer(options({ ...other, resumeFrom: states[2]! }));
       await expect(refused).rejects.toMatchObject({ code: 'engine.train.bad_state' });
     }
+  });
+
+  test('the budget decides, says why, and refuses what cannot fit', async () => {
+    const wide = { ...config, numLayers: 6, hiddenSize: 64, intermediateSize: 512 };
+    const model: BaseModel = { config: wide, weights: initWeights(wide, 1) };
+    const adapter = initLora(wide, { r: 2, alpha: 4, targets: [...LORA_TARGETS], dropout: 0 }, 5);
+    const passes: ExecutorOptions = {
+      model,
+      lora: adapter,
+      loss: { kind: 'sft' },
+      rowLength: 512,
+      passTokens: 512 * 64,
+      threads: 1,
+    };
+    const [whole, saving, recomputing] = estimateExecutors(passes) as [
+      ExecutorEstimate,
+      ExecutorEstimate,
+      ExecutorEstimate,
+    ];
+    expect(whole.memoryBytes).toBeGreaterThan(saving.memoryBytes);
+    expect(saving.memoryBytes).toBeGreaterThan(recomputing.memoryBytes);
+    expect(recomputing.flopPerPass).toBeGreaterThan(saving.flopPerPass);
+    const cases = [
+      [whole.memoryBytes * 1.1, 'whole-graph', undefined],
+      [(whole.memoryBytes + saving.memoryBytes) / 2, 'layer-wise', 'save'],
+      [(saving.memoryBytes + recomputing.memoryBytes) / 2, 'layer-wise', 'recompute'],
+    ] as const;
+    for (const [memoryBudgetBytes, executor, activations] of cases) {
+      const made = await createExecutor({ ...passes, memoryBudgetBytes });
+      expect([made.choice.executor, made.choice.activations]).toEqual([executor, activations]);
+      expect(made.choice.reason).toContain('budget');
+      expect(made.choice.secondsPerPass).toBeGreaterThan(0);
+      await made.close();
+    }
+    const refused = createExecutor({ ...passes, memoryBudgetBytes: recomputing.memoryBytes / 2 });
+    await expect(refused).rejects.toMatchObject({ code: 'engine.train.over_budget' });
   });
 });

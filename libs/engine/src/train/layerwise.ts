@@ -97,7 +97,7 @@ function lossFeeds(feeds: Feeds): Feeds {
   return rest;
 }
 
-function headSpec(options: ExecutorOptions): HeadSpec {
+export function headSpec(options: ExecutorOptions): HeadSpec {
   const { model, loss, lora } = options;
   const { config, quantized } = model;
   return { config, loss, chunks: passChunks(options), trained: lora === undefined, ...(quantized && { quantized }) };

@@ -13,7 +13,7 @@ import type {
 import type { AdamW } from './adamw.ts';
 import type { EarlyStopping } from './earlyStopping.ts';
 import type { Executor } from './executor.ts';
-import { engineManifest } from './manifest.ts';
+import { engineManifest, estimateOf } from './manifest.ts';
 import { planEpoch, type PlannedBatch, type PlanOptions } from './plan.ts';
 import { RunControl } from './runControl.ts';
 import { encodeState, type RunCounters } from './state.ts';
@@ -107,6 +107,7 @@ export class LoopTrainer implements Trainer {
       tokens: this.#tokens,
       seconds: (performance.now() - began) / 1000,
       peakRssBytes: process.resourceUsage().maxRSS * 1024,
+      estimate: estimateOf(this.#executor.choice),
       manifest: engineManifest(this.#options.threads ?? 1, this.#executor.choice),
     };
   }

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { arch, cpus } from 'node:os';
 import { env } from 'onnxruntime-node';
-import type { EngineManifest } from '../types.ts';
+import type { EngineManifest, TrainingEstimate } from '../types.ts';
 import type { ExecutorChoice } from './executor.ts';
 
 /** Instruction sets that choose another matrix kernel, and so another rounding. */
@@ -17,9 +17,14 @@ function cpuFlags(): string[] {
   }
 }
 
+/** The choice without its words. */
+export function estimateOf({ reason: _reason, ...estimate }: ExecutorChoice): TrainingEstimate {
+  return estimate;
+}
+
 export function engineManifest(threads: number, choice: ExecutorChoice): EngineManifest {
   return {
-    executor: choice.kind,
+    executor: choice.executor,
     ...(choice.activations === undefined ? {} : { activations: choice.activations }),
     executorReason: choice.reason,
     ortVersion: env.versions.node ?? 'unknown',

@@ -5,10 +5,12 @@
  */
 import { createHash } from 'node:crypto';
 import { EngineError } from '../errors.ts';
-import type { BaseModel, TokenIds } from '../types.ts';
+import type { ActivationPolicy, BaseModel, ExecutorEstimate, TokenIds } from '../types.ts';
 import type { AdamW } from './adamw.ts';
 import type { BestSoFar, EarlyStopping } from './earlyStopping.ts';
 
+/** The fingerprint is the first field of the header. */
+const STAMP_SEARCH_BYTES = 256;
 const MAGIC = Buffer.from('TLTRAIN1');
 
 export interface RunCounters {
@@ -76,6 +78,24 @@ export function encodeState(
   return Buffer.concat([MAGIC, length, json, ...bodies]);
 }
 
+const STAMP = /^(whole-graph|layer-wise)(?:,(recompute|save))?:/;
+
+/** Begins the fingerprint of a run: which executor a state must be resumed with. */
+export function executorStamp({ executor, activations }: ExecutorEstimate): string {
+  return `${[executor, ...(activations === undefined ? [] : [activations])].join()}:`;
+}
+
+/** The executor that made a state, if the bytes tell of one. */
+export function executorOfState(bytes: Uint8Array): Pick<ExecutorEstimate, 'executor' | 'activations'> | undefined {
+  const header = Buffer.from(bytes.subarray(0, STAMP_SEARCH_BYTES)).toString('latin1');
+  const [, executor, activations] = STAMP.exec(/"fingerprint":"([^"]*)/.exec(header)?.[1] ?? '') ?? [];
+  if (executor === undefined) return undefined;
+  return {
+    executor: executor as ExecutorEstimate['executor'],
+    ...(activations === undefined ? {} : { activations: activations as ActivationPolicy }),
+  };
+}
+
 const bad = (why: string): EngineError => new EngineError('engine.train.bad_state', `cannot resume: ${why}`);
 
 /**
@@ -96,7 +116,7 @@ export function restoreState(
   if (buffer.length < headerEnd) throw bad('the state is cut short');
   const header = JSON.parse(buffer.toString('utf8', start, headerEnd)) as Header;
   if (header.fingerprint !== print)
-    throw bad('the state belongs to another model, other data or other hyper-parameters');
+    throw bad('the state belongs to another model, other data, other hyper-parameters or another executor');
   const best = header.best === undefined ? [] : optimizer.parameters.map((p) => new Float32Array(p.data.length));
   const arrays = [...arraysOf(optimizer), ...references, ...best];
   const expected = arrays.reduce((n, a) => n + a.byteLength, headerEnd);

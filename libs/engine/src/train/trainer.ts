@@ -15,11 +15,11 @@ import type {
 import { AdamW } from './adamw.ts';
 import { checkEarlyStopping, checkHyper, checkTokens } from './checks.ts';
 import { copyLora, copyWeights } from './copies.ts';
-import { createExecutor } from './createExecutor.ts';
+import { createExecutor, executorWishes } from './createExecutor.ts';
 import { EarlyStopping } from './earlyStopping.ts';
 import { LoopTrainer } from './loop.ts';
 import { createScorer } from './scorer.ts';
-import { fingerprint, restoreState, type RunCounters, weightArrays } from './state.ts';
+import { executorStamp, fingerprint, restoreState, type RunCounters, weightArrays } from './state.ts';
 import type { Reference, Task } from './task.ts';
 import { createTasks } from './tasks.ts';
 import { TrainingCancelled } from './trainingCancelled.ts';
@@ -108,8 +108,7 @@ export async function createTrainer(options: TrainerOptions): Promise<Trainer> {
     threads: options.threads ?? 1,
     ...(lora === undefined ? {} : { lora }),
     ...(head === undefined ? {} : { rewardHead: head.weight }),
-    ...(options.executor === undefined ? {} : { executor: options.executor }),
-    ...(options.activations === undefined ? {} : { activations: options.activations }),
+    ...executorWishes(options),
   });
   try {
     const optimizer = new AdamW(executor.parameters, {
@@ -117,19 +116,17 @@ export async function createTrainer(options: TrainerOptions): Promise<Trainer> {
       eps: options.hyper.eps ?? 1e-8,
       weightDecay: options.hyper.weightDecay ?? 0,
     });
-    const { kind, activations } = executor.choice;
-    const passes = kind === 'whole-graph' ? undefined : [kind, activations];
     const settings = {
       task: options.task,
       hyper: options.hyper,
       config,
       lora: lora?.config,
       loss: task.loss,
-      passes,
       head: head?.dimensions,
     };
     let printed: string | undefined;
-    const print = (): string => (printed ??= fingerprint(settings, fixedArrays(options, task)));
+    const print = (): string =>
+      (printed ??= executorStamp(executor.choice) + fingerprint(settings, fixedArrays(options, task)));
     const { earlyStopping } = options.hyper;
     const stopping = earlyStopping && new EarlyStopping(earlyStopping, executor.parameters);
     let counters: RunCounters = { step: 0, firstLoss: Number.NaN, lastLoss: Number.NaN };

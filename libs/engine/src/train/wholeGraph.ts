@@ -55,7 +55,7 @@ class WholeGraphExecutor implements Executor {
   }
 
   async lossPass(feeds: Feeds): Promise<PassResult> {
-    this.#lossSession ??= createSession(graphOf(this.#options, true).graph, { threads: this.#options.threads });
+    this.#lossSession ??= createSession(wholeGraphOf(this.#options, true).graph, { threads: this.#options.threads });
     const session = await this.#lossSession;
     return readPass(await session.run({ ...this.#constant, ...feeds }));
   }
@@ -66,7 +66,8 @@ class WholeGraphExecutor implements Executor {
   }
 }
 
-function graphOf(options: ExecutorOptions, forwardOnly: boolean): TrainingGraph {
+/** The graph of a pass. */
+export function wholeGraphOf(options: ExecutorOptions, forwardOnly: boolean): TrainingGraph {
   const { model, lora, loss, rowLength } = options;
   return trainingGraph({
     config: model.config,
@@ -81,6 +82,6 @@ function graphOf(options: ExecutorOptions, forwardOnly: boolean): TrainingGraph 
 
 /** Compiles the whole model's forward and backward pass. @throws EngineError `engine.weights.*` when weights do not fit. */
 export async function createWholeGraphExecutor(options: ExecutorOptions, choice: ExecutorChoice): Promise<Executor> {
-  const { graph, parameters } = graphOf(options, false);
+  const { graph, parameters } = wholeGraphOf(options, false);
   return new WholeGraphExecutor(await createSession(graph, { threads: options.threads }), options, choice, parameters);
 }
