@@ -62,14 +62,7 @@ function isSavedProduct(op: string, dims: readonly Dim[]): boolean {
   return op === 'Gemm' || (op === 'FusedMatMul' && typeof dims.at(-1) === 'number');
 }
 
-/** One layer's forward pass alone, for scoring. */
-export function layerForward(spec: LayerSpec): Graph {
-  const { graph, output } = buildLayer(spec);
-  graph.output(LAYER.output, output);
-  return graph;
-}
-
-/** The graphs of one layer in training. Both are built by the same calls, so a value has the same name in both. */
+/** The graphs of one layer. Both are built by the same calls, so a value has the same name in both. */
 export function layerGraphs(spec: LayerSpec, activations: ActivationPolicy): LayerGraphs {
   const forward = buildLayer(spec);
   const backward = buildLayer(spec);

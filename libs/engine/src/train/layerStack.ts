@@ -8,7 +8,7 @@
 import type { InferenceSession } from 'onnxruntime-node';
 import type { Dim, Graph, Value } from '../graph/graph.ts';
 import { createSession, type Feeds, floatData, floatTensor, type OrtTensor } from '../graph/session.ts';
-import { LAYER, layerForward, layerGraphs, type LayerSpec } from '../models/layerGraphs.ts';
+import { LAYER, layerGraphs, type LayerSpec } from '../models/layerGraphs.ts';
 import { type AdapterShape, EMBEDDING, LORA_SCALE, stackedQueries } from '../models/llama.ts';
 import { INPUT } from '../models/losses.ts';
 import { gradientName } from '../models/trainingGraph.ts';
@@ -27,17 +27,14 @@ export interface LayerStackOptions {
   /** Expected upper bound of the tokens of one pass: arrays are made for so many at once. */
   readonly passTokens: number;
   readonly threads: number;
-  /** Absent: forward only. */
-  readonly training?: {
-    readonly activations: ActivationPolicy;
-    /** Where the gradient of each trained parameter goes, by full name. Layers below the lowest of them are not run back. */
-    readonly gradients: ReadonlyMap<string, OrtTensor>;
-  };
+  readonly activations: ActivationPolicy;
+  /** Where the gradient of each trained parameter goes, by full name. Layers below the lowest of them are not run back. */
+  readonly gradients: ReadonlyMap<string, OrtTensor>;
 }
 
 interface CompiledLayer {
   readonly forward: InferenceSession;
-  readonly backward?: InferenceSession;
+  readonly backward: InferenceSession;
   readonly saved: readonly Value[];
 }
 
@@ -82,7 +79,7 @@ async function compileLayer(
   modules: readonly string[] | undefined,
   quantized: QuantizedMap,
 ): Promise<CompiledLayer> {
-  const { config, rowLength, adapter, training } = options;
+  const { config, rowLength, adapter, activations } = options;
   const session = (graph: Graph): Promise<InferenceSession> => createSession(graph, { threads: options.threads });
   const spec: LayerSpec = {
     config,
@@ -90,8 +87,7 @@ async function compileLayer(
     quantized,
     ...(adapter === undefined ? {} : { adapter: { ...adapter, modules: new Set(modules) } }),
   };
-  if (training === undefined) return { forward: await session(layerForward(spec)), saved: [] };
-  const { forward, backward, saved } = layerGraphs(spec, training.activations);
+  const { forward, backward, saved } = layerGraphs(spec, activations);
   return { forward: await session(forward), backward: await session(backward), saved };
 }
 
@@ -117,7 +113,7 @@ export class LayerStack {
   }
 
   static async create(options: LayerStackOptions): Promise<LayerStack> {
-    const { config, constant, adapter, training, passTokens } = options;
+    const { config, constant, adapter, passTokens } = options;
     const compiled = new Map<string, CompiledLayer>();
     const layers: Layer[] = [];
     for (let index = 0; index < config.numLayers; index++) {
@@ -133,7 +129,7 @@ export class LayerStack {
       const layer = compiled.get(key) ?? (await compileLayer(options, modules, quantized));
       compiled.set(key, layer);
       const scale = constant[LORA_SCALE];
-      const gradients = own(training?.gradients ?? []).map(([name, tensor]) => [gradientName(name), tensor] as const);
+      const gradients = own(options.gradients).map(([name, tensor]) => [gradientName(name), tensor] as const);
       layers.push({
         compiled: layer,
         feeds: {
@@ -193,7 +189,7 @@ export class LayerStack {
         [LAYER.outputGradient]: flow,
       };
       const below = this.#flow[index % 2 === 0 ? 0 : 1].tensor(dims, tokens);
-      await layer.compiled.backward!.run(feeds, { ...layer.gradients, [LAYER.inputGradient]: below });
+      await layer.compiled.backward.run(feeds, { ...layer.gradients, [LAYER.inputGradient]: below });
       flow = below;
     }
     return { ids: inputs.ids, gradient: floatData(flow) };
@@ -202,7 +198,7 @@ export class LayerStack {
   async close(): Promise<void> {
     for (const { forward, backward } of new Set(this.#layers.map((layer) => layer.compiled))) {
       await forward.release();
-      await backward?.release();
+      await backward.release();
     }
   }
 

@@ -125,7 +125,8 @@ export async function createLayerwiseExecutor(options: ExecutorOptions, choice: 
     rowLength,
     passTokens,
     threads,
-    training: { activations: choice.activations ?? 'save', gradients },
+    activations: choice.activations ?? 'save',
+    gradients,
     ...(adapter === undefined ? {} : { adapter }),
   });
   const headNames = [
