@@ -15,6 +15,7 @@ import { exampleRow, type ExampleRow, streamDatasetRows } from '@tuneloop/contra
 import {
   createDocument,
   deleteDocument,
+  extractDocument,
   type Document,
   type DocumentChunk,
   getDocument,
@@ -387,6 +388,30 @@ describe('erasing', () => {
     const next = await again(dataset.id, {});
     expect(await rows(next.latest_version_id)).toEqual(left.filter((row) => row.lineage.document_id === kept.id));
     expect((await report(gone.id)).dataset_versions).toMatchObject([{ examples: taken }]);
+  });
+
+  it('a document leaves nothing of what a model wrote from it, nor from the chunks that it had before', async () => {
+    const made = await upload('gone.txt', prose('wave'));
+    answers = (passage) =>
+      JSON.stringify({ pairs: [{ question: `What of ${passage.length}?`, answer: 'The wave of part 0.' }] });
+    const dataset = await make({ mode: 'qa', model: 'writer' });
+    const written = async (): Promise<number> => {
+      const sql = 'SELECT count(*)::int AS n FROM datasets.chunk_pairs WHERE project_id = $1';
+      const [row] = await system.sql<{ n: number }>(sql, [projectId]);
+      return row!.n;
+    };
+    expect(await written()).toBe(made.chunks.total);
+    await system.call(extractDocument, { params: { id: made.id }, body: { chunk_tokens: 100 } }, { projectId });
+    const anew = await eventually(async () => {
+      const { body } = await system.call<Document>(getDocument, { params: { id: made.id } }, { projectId });
+      expect(body).toMatchObject({ status: 'ready', chunk_tokens: 100, version: made.version + 1 });
+      return body;
+    }, PATIENT);
+    await again(dataset.id, { mode: 'qa', model: 'writer' });
+    expect(await written()).toBe(anew.chunks.total);
+    await system.call(deleteDocument, { params: { id: made.id } }, { projectId });
+    await report(made.id);
+    expect(await written()).toBe(0);
   });
 
   it('a picture takes its pairs out of every version, and no later one has them, whatever is still on its way', async () => {

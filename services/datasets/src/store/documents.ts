@@ -20,7 +20,7 @@ export interface UsableChunk {
   readonly name: string;
   readonly title: string | null;
   readonly cluster_id: string;
-  /** No other chunk stands under the same headings. */
+  /** Neither the chunk before nor the one after stands under the same headings. */
   readonly whole_section: boolean;
 }
 
@@ -57,6 +57,11 @@ export async function replaceDocument(tx: Tx, row: DocumentRow, chunks: readonly
        title = EXCLUDED.title, cluster_id = EXCLUDED.cluster_id, provenance = EXCLUDED.provenance`,
     [tx.projectId, row.id, row.version, row.name, row.title, row.cluster_id, JSON.stringify(row.provenance)],
   );
+  // Nothing of a chunk that is gone stays behind: an erasure would not find it.
+  await tx.execute(
+    `DELETE FROM chunk_pairs WHERE chunk_id IN (SELECT id FROM chunks WHERE document_id = $1) AND NOT chunk_id = ANY($2)`,
+    [row.id, chunks.map((chunk) => chunk.id)],
+  );
   await tx.execute('DELETE FROM chunks WHERE document_id = $1', [row.id]);
   await tx.execute(
     `INSERT INTO chunks (project_id, id, document_id, ordinal, heading_path, text, overlap_chars, quality, flagged, duplicate)
@@ -89,8 +94,8 @@ export async function listUsableChunks(
 ): Promise<UsableChunk[]> {
   return tx.query<UsableChunk>(
     `SELECT c.id, c.document_id, c.ordinal, c.heading_path, substr(c.text, c.overlap_chars + 1) AS text, d.name, d.title,
-       d.cluster_id, NOT EXISTS (SELECT 1 FROM chunks o WHERE o.document_id = c.document_id AND o.id <> c.id
-         AND o.heading_path = c.heading_path) AS whole_section
+       d.cluster_id, NOT EXISTS (SELECT 1 FROM chunks o WHERE o.document_id = c.document_id
+         AND o.ordinal IN (c.ordinal - 1, c.ordinal + 1) AND o.heading_path = c.heading_path) AS whole_section
      FROM chunks c JOIN documents d ON d.id = c.document_id
      WHERE c.document_id = ANY($1) AND NOT c.flagged AND c.quality >= $2 AND ($3 OR NOT c.duplicate)
        AND ($4::uuid IS NULL OR (c.document_id, c.ordinal) > ($4, $5))
