@@ -59,6 +59,7 @@ it('says what will happen, trains, and writes an adapter with its settings and i
   expect(done.status).toBe(0);
   expect(done.stdout).toMatch(/examples +16 \(4 held out\)/);
   expect(done.stdout).toMatch(/steps +8: 4 epochs in batches of 8/);
+  expect(done.stdout).toMatch(/executor +whole-graph: about \S+ [MG]B.*\nexpected +memory \d+ MB, time up to \d/);
   const validation = await losses('sft', 3);
   expect([...validation.keys()]).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
   expect(validation.get(8)).toBeLessThan(0.95 * validation.get(1)!);
@@ -129,6 +130,7 @@ it('refuses wrong flags by name', async () => {
   const cases: [string[], RegExp][] = [
     [['--epochs', '0'], /--epochs.*whole number from 1/],
     [['--target-modules', 'q_proj,x_proj'], /--target-modules.*give some of q_proj,/],
+    [['--memory', '2'], /--memory.*give a size such as 2GB/],
     [['--learning-rate', 'fast'], /--learning-rate.*number above 0/],
     [['--dataset', at('missing.jsonl')], /--dataset.*no such file/],
     [chats, /--base-model is needed/],
@@ -205,8 +207,13 @@ it('holds the base in 4 bits when asked, and says what it cannot hold so', async
   expect(refused).toMatchObject({ status: 1, stderr: expect.stringMatching(/down_proj.*blocks of 32/) });
 });
 
+it('keeps to the memory it is given, and says what would be needed when it cannot', async () => {
+  const refused = await tuneloop(train('none', 'chats.jsonl', '--memory', '20MB', '--dry-run'), folder);
+  expect(refused).toMatchObject({ status: 1, stderr: expect.stringMatching(/takes at least about.*0\.02 GB/) });
+});
+
 it('only says what would happen in a dry run', async () => {
   const dry = await tuneloop(train('dry', 'pairs.jsonl', '--dry-run'), folder);
-  expect(dry).toMatchObject({ status: 0, stdout: expect.stringMatching(/method +dpo/) });
+  expect(dry).toMatchObject({ status: 0, stdout: expect.stringMatching(/method +dpo[^]*expected +memory/) });
   expect(existsSync(at('dry'))).toBe(false);
 });

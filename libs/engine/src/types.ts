@@ -430,6 +430,10 @@ export interface TrainResult {
 
 export interface Trainer {
   readonly totalSteps: number;
+  /** What the run is expected to take. */
+  readonly estimate: TrainingEstimate;
+  /** Why passes are computed as they will be; the manifest says it too. */
+  readonly executorReason: string;
   /** Runs to the end once. Rejects with TrainingCancelled when the signal aborts. */
   run(): Promise<TrainResult>;
   /**

@@ -41,6 +41,18 @@ export function existingFolder(text: string): string {
   return text;
 }
 
+const UNITS: Readonly<Record<string, number>> = { mb: 1e6, gb: 1e9, mib: 2 ** 20, gib: 2 ** 30, m: 1e6, g: 1e9 };
+
+/** `2GB`, `1.5 GiB`, `800MB` as bytes. */
+export function memorySize(text: string): number {
+  const [, number, unit] = /^\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*$/i.exec(text) ?? [];
+  const factor = UNITS[unit?.toLowerCase() ?? ''];
+  if (number === undefined || factor === undefined || Number(number) === 0) {
+    throw new InvalidArgumentError('give a size such as 2GB or 800MB.');
+  }
+  return Math.floor(Number(number) * factor);
+}
+
 /** A flag's name as commander has it (`loraR`) with its words parted (`lora_r`). */
 export const snakeCase = (name: string, between = '_'): string =>
   name.replace(/[A-Z]|\d+/g, (letter) => `${between}${letter.toLowerCase()}`);

@@ -10,6 +10,7 @@ import {
   decimal,
   existingFile,
   existingFolder,
+  memorySize,
   snakeCase,
   usageExits,
 } from './engineFlags.ts';
@@ -116,12 +117,18 @@ function addMachineOptions(command: Command): void {
     .addOption(
       new Option('--threads <n>', 'CPU threads').argParser(integer(1, MAX_THREADS)).default(availableParallelism()),
     )
+    .addOption(
+      new Option('--memory <size>', 'the process may take, such as 2GB (default: most of what is free)').argParser(
+        memorySize,
+      ),
+    )
     .option('--packing', 'fill rows with several examples: faster for short ones (sft)')
     .option('--load-in-4bit', 'hold the frozen base in 4 bits (QLoRA)')
     .addOption(
-      new Option('--executor <kind>', 'whole-graph is faster, layer-wise takes a fraction of the memory').choices(
-        EXECUTORS,
-      ),
+      new Option(
+        '--executor <kind>',
+        'whole-graph or, in a fraction of the memory, layer-wise (default: what fits)',
+      ).choices(EXECUTORS),
     );
 }
 

@@ -29,6 +29,7 @@ export interface TrainFlags {
   readonly earlyStopping?: number;
   readonly plainText?: boolean;
   readonly loadIn4bit?: boolean;
+  readonly memory?: number;
   readonly executor?: ExecutorKind;
   readonly threads: number;
   readonly seed: number;
@@ -106,6 +107,7 @@ export async function runTraining(flags: TrainFlags, line: CommandLine): Promise
     (message) => {
       if (message.kind === 'stage') report.stage(message.text);
       else if (message.kind === 'plan') report.plan(message.plan);
+      else if (message.kind === 'estimate') report.estimate(message.estimate);
       else report.progress(message.progress);
     },
   );

@@ -148,6 +148,7 @@ async function prepare(job: TrainJob, saved: SavedRun | undefined): Promise<Prep
     hyper,
     threads: settings.threads,
     signal,
+    ...(settings.memory === undefined ? {} : { memoryBudgetBytes: settings.memory }),
     ...(settings.executor === undefined ? {} : { executor: settings.executor }),
     checkpoint: {
       everySteps: Math.max(1, Math.ceil(plan.totalSteps / STATES_A_RUN)),
@@ -194,9 +195,8 @@ export async function runTrainJob(job: TrainJob): Promise<TrainOutcome> {
   const prepared = await prepare(job, saved);
   const { plan, options } = prepared;
   job.send({ kind: 'plan', plan });
-  if (job.dryRun) return { kind: 'planned' };
-  await folder.writeSettings({ ...settings, method: plan.method });
-  folder.beginMetrics(saved?.step ?? 0);
+  if (!job.dryRun) await folder.writeSettings({ ...settings, method: plan.method });
+  if (!job.dryRun) folder.beginMetrics(saved?.step ?? 0);
   job.send({ kind: 'stage', text: plan.method === 'sft' ? 'compiling' : 'compiling and reading the reference' });
   const trainer = await createTrainer({
     ...options,
@@ -205,6 +205,18 @@ export async function runTrainJob(job: TrainJob): Promise<TrainOutcome> {
       job.send({ kind: 'progress', progress });
     },
   });
+  const { estimate, totalSteps } = trainer;
+  const passes = (options.hyper.gradientAccumulation ?? 1) * (totalSteps - (saved?.step ?? 0));
+  job.send({
+    kind: 'estimate',
+    estimate: {
+      memoryBytes: estimate.memoryBytes,
+      // Passes are up to the greatest size: most are smaller.
+      seconds: estimate.secondsPerPass * passes,
+      executorReason: trainer.executorReason,
+    },
+  });
+  if (job.dryRun) return { kind: 'planned' };
   const result = await trainer.run();
   const { lora, rewardHead: head } = result;
   if (head === undefined) await writePeftFolder(folder.path, lora!, settings.base_model);

@@ -6,7 +6,7 @@ import type { Method, TrainSettings } from './trainSettings.ts';
  *
  *   command      process
  *   train     ->
- *             <- stage ... plan, progress ...
+ *             <- stage ... plan, estimate, progress ...
  *   stop      ->
  *             <- trained | planned | stopped | failed
  */
@@ -47,6 +47,14 @@ export interface TrainPlan {
   readonly resumeStep?: number;
 }
 
+/** What the chosen way of computing will take. */
+export interface TrainEstimate {
+  readonly memoryBytes: number;
+  /** At most, evaluations aside. */
+  readonly seconds: number;
+  readonly executorReason: string;
+}
+
 export interface TrainSummary {
   readonly steps: number;
   /** With early stopping: where what is written was trained to. */
@@ -69,5 +77,6 @@ export type TrainOutcome =
 export type FromTraining =
   | { readonly kind: 'stage'; readonly text: string }
   | { readonly kind: 'plan'; readonly plan: TrainPlan }
+  | { readonly kind: 'estimate'; readonly estimate: TrainEstimate }
   | { readonly kind: 'progress'; readonly progress: TrainProgress }
   | TrainOutcome;

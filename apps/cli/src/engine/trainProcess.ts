@@ -4,7 +4,9 @@ import type { FromTraining, ToTraining, TrainOutcome } from './trainMessages.ts'
 type Interim = Exclude<FromTraining, TrainOutcome>;
 
 function isInterim(message: FromTraining): message is Interim {
-  return message.kind === 'stage' || message.kind === 'plan' || message.kind === 'progress';
+  return (
+    message.kind === 'stage' || message.kind === 'plan' || message.kind === 'estimate' || message.kind === 'progress'
+  );
 }
 
 /**

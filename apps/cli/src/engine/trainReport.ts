@@ -3,7 +3,7 @@ import type { TrainProgress } from '@tuneloop/engine/types';
 import { bar } from '../start/terminal.ts';
 import { LiveBlock, type TextOutput } from './liveBlock.ts';
 import { type CurvePoint, drawCurve } from './lossCurve.ts';
-import type { TrainPlan, TrainSummary } from './trainMessages.ts';
+import type { TrainEstimate, TrainPlan, TrainSummary } from './trainMessages.ts';
 
 const REDRAW_EVERY_MS = 100;
 const PLAIN_EVERY_MS = 2_000;
@@ -90,6 +90,12 @@ export class TrainReport {
     if (plan.resumeStep !== undefined) this.#line(`resuming  after step ${plan.resumeStep} of ${plan.totalSteps}`);
   }
 
+  estimate({ memoryBytes, seconds, executorReason }: TrainEstimate): void {
+    this.#live?.clear();
+    this.#line(`executor  ${executorReason}`);
+    this.#line(`expected  memory ${formatBytes(memoryBytes)}, time up to ${formatSeconds(seconds)}`);
+  }
+
   progress(progress: TrainProgress): void {
     const now = this.#clock();
     this.#last = progress;
@@ -143,7 +149,6 @@ export class TrainReport {
     );
     if (best)
       this.#line(`kept      step ${best.step}, where the validation loss was lowest: ${best.evalLoss.toFixed(4)}`);
-    this.#line(`executor  ${summary.executorReason}`);
     this.#line(`wrote     ${output}`);
   }
 

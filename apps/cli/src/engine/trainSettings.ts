@@ -38,6 +38,8 @@ export const trainSettings = z.strictObject({
   plain_text: z.boolean(),
   /** Hold the frozen base in 4 bits. */
   load_in_4bit: z.boolean(),
+  /** Bytes that the process may take. */
+  memory: count.optional(),
   executor: z.enum(EXECUTORS).optional(),
   threads: count,
   seed: z.number().int().min(0),

@@ -1,6 +1,6 @@
 /** The GRPO loop: sample, judge, learn, report, save. */
 import { EngineError } from '../errors.ts';
-import type { LoraWeights, Trainer, TrainResult } from '../types.ts';
+import type { LoraWeights, Trainer, TrainingEstimate, TrainResult } from '../types.ts';
 import type { AdamW } from './adamw.ts';
 import { GRPO_DEFAULTS } from './defaults.ts';
 import type { Executor } from './executor.ts';
@@ -48,6 +48,8 @@ const NOTHING: Learned = { loss: 0, gradNorm: 0, learningRate: 0, figures: { tok
 /** One run. new -> run() once -> result or error; sessions are closed either way. */
 export class GrpoLoop implements Trainer {
   readonly totalSteps: number;
+  readonly estimate: TrainingEstimate;
+  readonly executorReason: string;
   readonly #parts: GrpoParts;
   readonly #control: RunControl;
   readonly #updater: Updater;
@@ -59,6 +61,8 @@ export class GrpoLoop implements Trainer {
     const { hyper } = options;
     this.#parts = parts;
     this.totalSteps = hyper.steps;
+    this.estimate = estimateOf(executor.choice);
+    this.executorReason = executor.choice.reason;
     const updates = hyper.steps * (hyper.numIterations ?? GRPO_DEFAULTS.numIterations);
     this.#updater = new Updater(
       executor,
@@ -104,7 +108,7 @@ export class GrpoLoop implements Trainer {
       tokens: this.#tokens,
       seconds: (performance.now() - began) / 1000,
       peakRssBytes: process.resourceUsage().maxRSS * 1024,
-      estimate: estimateOf(executor.choice),
+      estimate: this.estimate,
       manifest: engineManifest(options.threads ?? 1, executor.choice),
     };
   }

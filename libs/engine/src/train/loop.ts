@@ -7,6 +7,7 @@ import type {
   RewardHead,
   Trainer,
   TrainerOptions,
+  TrainingEstimate,
   TrainingHyper,
   TrainResult,
 } from '../types.ts';
@@ -37,6 +38,8 @@ interface StepSummary extends Update {
 /** One run. new -> run() once -> result or error; the executor is closed either way. */
 export class LoopTrainer implements Trainer {
   readonly totalSteps: number;
+  readonly estimate: TrainingEstimate;
+  readonly executorReason: string;
   readonly #options: TrainerOptions;
   readonly #model: BaseModel;
   readonly #lora: LoraWeights | undefined;
@@ -68,6 +71,8 @@ export class LoopTrainer implements Trainer {
     this.#stopping = parts.stopping;
     this.#print = parts.print;
     this.#counters = parts.counters;
+    this.estimate = estimateOf(parts.executor.choice);
+    this.executorReason = parts.executor.choice.reason;
     const { hyper } = parts.options;
     this.#epochSteps = Array.from({ length: hyper.epochs }, (_, epoch) =>
       Math.ceil(planEpoch(planOptions(parts.task, hyper), epoch).length / (hyper.gradientAccumulation ?? 1)),
@@ -107,7 +112,7 @@ export class LoopTrainer implements Trainer {
       tokens: this.#tokens,
       seconds: (performance.now() - began) / 1000,
       peakRssBytes: process.resourceUsage().maxRSS * 1024,
-      estimate: estimateOf(this.#executor.choice),
+      estimate: this.estimate,
       manifest: engineManifest(this.#options.threads ?? 1, this.#executor.choice),
     };
   }
