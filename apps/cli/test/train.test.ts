@@ -59,7 +59,7 @@ it('says what will happen, trains, and writes an adapter with its settings and i
   expect(done.status).toBe(0);
   expect(done.stdout).toMatch(/examples +16 \(4 held out\)/);
   expect(done.stdout).toMatch(/steps +8: 4 epochs in batches of 8/);
-  expect(done.stdout).toMatch(/executor +whole-graph: about \S+ [MG]B.*\nexpected +memory \d+ MB, time up to \d/);
+  expect(done.stdout).toMatch(/executor +whole-graph: about \S+ [MG]B.*\nexpected +memory \d+ MB, time about \d/);
   const validation = await losses('sft', 3);
   expect([...validation.keys()]).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
   expect(validation.get(8)).toBeLessThan(0.95 * validation.get(1)!);

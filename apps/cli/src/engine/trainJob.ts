@@ -211,7 +211,7 @@ export async function runTrainJob(job: TrainJob): Promise<TrainOutcome> {
     kind: 'estimate',
     estimate: {
       memoryBytes: estimate.memoryBytes,
-      // Passes are up to the greatest size: most are smaller.
+      // As if every pass were of the greatest size: most are smaller, and the rest of a step makes up for some of it.
       seconds: estimate.secondsPerPass * passes,
       executorReason: trainer.executorReason,
     },

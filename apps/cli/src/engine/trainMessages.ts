@@ -50,7 +50,7 @@ export interface TrainPlan {
 /** What the chosen way of computing will take. */
 export interface TrainEstimate {
   readonly memoryBytes: number;
-  /** At most, evaluations aside. */
+  /** By the speed measured just now, evaluations aside. */
   readonly seconds: number;
   readonly executorReason: string;
 }

@@ -93,7 +93,7 @@ export class TrainReport {
   estimate({ memoryBytes, seconds, executorReason }: TrainEstimate): void {
     this.#live?.clear();
     this.#line(`executor  ${executorReason}`);
-    this.#line(`expected  memory ${formatBytes(memoryBytes)}, time up to ${formatSeconds(seconds)}`);
+    this.#line(`expected  memory ${formatBytes(memoryBytes)}, time about ${formatSeconds(seconds)}`);
   }
 
   progress(progress: TrainProgress): void {
