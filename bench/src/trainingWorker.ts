@@ -1,12 +1,12 @@
 /**
  * Trains an adapter on the SmolLM2-135M shape with random weights and answers with the seconds of each step: a process
- * of its own, so that its peak memory is its own. Arguments: threads, executor.
+ * of its own, so that its peak memory is its own. Arguments: threads, executor, activations.
  */
 import { createInterface } from 'node:readline';
 import { initLora } from '@tuneloop/engine/adapters/lora';
 import { initWeights } from '@tuneloop/engine/models/initWeights';
 import { createTrainer } from '@tuneloop/engine/train/trainer';
-import type { ExecutorKind } from '@tuneloop/engine/types';
+import type { ActivationPolicy, ExecutorKind } from '@tuneloop/engine/types';
 import { SMOLLM2_135M, SMOLLM2_LORA } from './shapes.ts';
 
 export interface TrainingTask {
@@ -22,6 +22,7 @@ export interface TrainingAnswer {
 
 const threads = Number(process.argv[2]);
 const executor = process.argv[3] as ExecutorKind;
+const activations = process.argv[4] as ActivationPolicy | undefined;
 const model = { config: SMOLLM2_135M, weights: initWeights(SMOLLM2_135M, 1) };
 
 async function answer({ batch, length, warmup, steps }: TrainingTask): Promise<TrainingAnswer> {
@@ -37,6 +38,7 @@ async function answer({ batch, length, warmup, steps }: TrainingTask): Promise<T
     data,
     threads,
     executor,
+    ...(activations === undefined ? {} : { activations }),
     hyper: { epochs: 1, batchSize: batch, maxLength: length, learningRate: 1e-4, seed: 1 },
     onProgress: () => ends.push(performance.now()),
   });

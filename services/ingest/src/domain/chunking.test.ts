@@ -109,6 +109,13 @@ describe('chunks', () => {
     );
   });
 
+  it('leave out the headings of empty sections before they grow too large', () => {
+    const text = 'a oé00é 1é000 a aaaa0é0. a oé00é 1é000 a aaaa0é0!';
+    const chunks = chunked([heading(1, 'a'), heading(2, 'é'), heading(1, 'a'), { kind: 'paragraph', text }], 32);
+    for (const chunk of chunks) expect(chunk.tokens).toBeLessThanOrEqual(32);
+    expect(chunks.map((chunk) => chunk.text).join(' ')).toContain('aaaa0é0!');
+  });
+
   it('hold every word with an overlap too, once what is repeated is taken off', () => {
     fc.assert(
       fc.property(fc.array(words, { minLength: 1, maxLength: 8 }), (texts) => {

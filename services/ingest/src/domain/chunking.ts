@@ -101,6 +101,9 @@ class Chunker {
       else if (units.filter(isContent).length > 1) {
         carried = [units.at(-1)!, ...carried];
         units = units.slice(0, -1);
+      } else if (units.some((unit) => unit.kind === 'heading')) {
+        // Of sections without text: what the content itself stands under is in its path.
+        units = units.filter((unit) => unit.kind !== 'heading');
       } else break;
       chunk = this.#render(units);
     }
