@@ -189,7 +189,7 @@ export interface DpoHyper {
 }
 
 export interface EarlyStoppingOptions {
-  /** Evaluations in a row without a lower loss after which the run ends. */
+  /** Evaluations in a row without a lower loss (GRPO: a higher reward) after which the run ends. */
   readonly patience: number;
   /** By how much a loss must be lower than the best to count (default 0). */
   readonly minDelta?: number;
@@ -258,6 +258,8 @@ export interface TrainProgress {
   /** GRPO: mean reward of the step's completions, and the mean deviation within a group. */
   readonly reward?: number;
   readonly rewardStd?: number;
+  /** GRPO: mean reward of completions of the held-out prompts. */
+  readonly evalReward?: number;
   /** GRPO: mean length of the completions, in tokens. */
   readonly completionLength?: number;
   /** GRPO: share of tokens whose ratio the clip held back. */
@@ -377,6 +379,8 @@ export interface GrpoHyper {
   readonly eps?: number;
   readonly maxGradNorm?: number;
   readonly seed: number;
+  /** End when the mean held-out reward no longer rises, and return what was trained when it was highest. */
+  readonly earlyStopping?: EarlyStoppingOptions;
 }
 
 /** What one way of computing passes takes, told before anything is compiled. */
@@ -414,7 +418,7 @@ export interface TrainResult {
   /** The trained weights (full runs). */
   readonly weights?: WeightMap;
   readonly steps: number;
-  /** With early stopping: the step whose parameters these are, and the evaluation loss there. */
+  /** With early stopping: the step whose parameters these are, and the evaluation loss there (GRPO: minus the held-out reward). */
   readonly best?: { readonly step: number; readonly evalLoss: number };
   readonly firstLoss: number;
   readonly lastLoss: number;

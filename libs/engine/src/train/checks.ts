@@ -1,11 +1,11 @@
 /** Refusals by name, before anything is compiled. */
 import { EngineError } from '../errors.ts';
-import type { TokenIds, TrainerOptions, TrainingHyper } from '../types.ts';
+import type { EarlyStoppingOptions, TokenIds, TrainerOptions, TrainingHyper } from '../types.ts';
 
 /** @throws EngineError `engine.train.bad_hyper` */
-export function checkEarlyStopping({ hyper, evaluation }: TrainerOptions): void {
-  if (hyper.earlyStopping === undefined) return;
-  const { patience, minDelta = 0 } = hyper.earlyStopping;
+export function checkEarlyStopping(options: EarlyStoppingOptions | undefined, evaluated: boolean): void {
+  if (options === undefined) return;
+  const { patience, minDelta = 0 } = options;
   if (!Number.isInteger(patience) || patience < 1) {
     const message = `earlyStopping.patience must be an integer of at least 1, found ${patience}`;
     throw new EngineError('engine.train.bad_hyper', message);
@@ -13,7 +13,7 @@ export function checkEarlyStopping({ hyper, evaluation }: TrainerOptions): void 
   if (!(minDelta >= 0)) {
     throw new EngineError('engine.train.bad_hyper', `earlyStopping.minDelta must not be negative, found ${minDelta}`);
   }
-  if (evaluation === undefined || evaluation.data.length === 0) {
+  if (!evaluated) {
     throw new EngineError('engine.train.bad_hyper', 'earlyStopping needs evaluation data to watch');
   }
 }

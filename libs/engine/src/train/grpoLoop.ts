@@ -3,6 +3,7 @@ import { EngineError } from '../errors.ts';
 import type { LoraWeights, Trainer, TrainingEstimate, TrainResult } from '../types.ts';
 import type { AdamW } from './adamw.ts';
 import { GRPO_DEFAULTS } from './defaults.ts';
+import type { EarlyStopping } from './earlyStopping.ts';
 import type { Executor } from './executor.ts';
 import {
   deviation,
@@ -36,6 +37,8 @@ export interface GrpoParts {
   readonly scorer: RowScorer | undefined;
   readonly print: () => string;
   readonly counters: RunCounters;
+  /** Watches minus the held-out reward. */
+  readonly stopping: EarlyStopping | undefined;
 }
 
 interface Learned extends Update {
@@ -57,7 +60,7 @@ export class GrpoLoop implements Trainer {
   #started = false;
 
   constructor(parts: GrpoParts) {
-    const { options, executor, optimizer, print, counters } = parts;
+    const { options, executor, optimizer, print, counters, stopping } = parts;
     const { hyper } = options;
     this.#parts = parts;
     this.totalSteps = hyper.steps;
@@ -73,7 +76,7 @@ export class GrpoLoop implements Trainer {
     this.#control = new RunControl({
       signal: options.signal,
       checkpoint: options.checkpoint,
-      state: () => encodeState(print(), optimizer, counters, []),
+      state: () => encodeState(print(), optimizer, counters, [], stopping),
       step: () => counters.step,
     });
   }
@@ -85,14 +88,15 @@ export class GrpoLoop implements Trainer {
   async run(): Promise<TrainResult> {
     if (this.#started) throw new EngineError('engine.train.already_run', 'a trainer runs once');
     this.#started = true;
-    const { counters, executor, lora, options } = this.#parts;
+    const { counters, executor, lora, options, stopping } = this.#parts;
     const began = performance.now();
     try {
-      while (counters.step < this.totalSteps) {
+      while (counters.step < this.totalSteps && stopping?.exhausted !== true) {
         await this.#control.stopPoint();
         await this.#step(began);
         await this.#control.stepDone();
       }
+      stopping?.restore();
       this.#control.settle();
     } catch (error) {
       this.#control.settle(error);
@@ -100,9 +104,11 @@ export class GrpoLoop implements Trainer {
     } finally {
       await this.close();
     }
+    const best = stopping?.best;
     return {
       lora,
       steps: counters.step,
+      ...(best && { best: { step: best.step, evalLoss: best.loss } }),
       firstLoss: counters.firstLoss,
       lastLoss: counters.lastLoss,
       tokens: this.#tokens,
@@ -137,7 +143,19 @@ export class GrpoLoop implements Trainer {
     counters.step++;
     if (counters.step === 1) counters.firstLoss = learned.loss;
     counters.lastLoss = learned.loss;
-    this.#report(rollouts, rewards, learned, began);
+    this.#report(rollouts, rewards, learned, await this.#evaluate(), began);
+  }
+
+  /** Held-out reward every so many steps and at the end. */
+  async #evaluate(): Promise<number | undefined> {
+    const { options, counters, rollouts, lora, stopping } = this.#parts;
+    const { step } = counters;
+    if (options.evaluation === undefined) return undefined;
+    if (step % options.evaluation.everySteps !== 0 && step !== this.totalSteps) return undefined;
+    const reward = await rollouts.evaluate(lora);
+    // Not -reward: a negative zero does not survive a saved state.
+    stopping?.observe(0 - reward, step);
+    return reward;
   }
 
   /** The completions that teach something, shortest first. */
@@ -205,7 +223,13 @@ export class GrpoLoop implements Trainer {
     return { ...update, figures: { tokens, clipped, kl } };
   }
 
-  #report(rollouts: readonly Rollout[], rewards: readonly number[], learned: Learned, began: number): void {
+  #report(
+    rollouts: readonly Rollout[],
+    rewards: readonly number[],
+    learned: Learned,
+    evalReward: number | undefined,
+    began: number,
+  ): void {
     const { options, counters, loss } = this.#parts;
     const { figures, ...update } = learned;
     const size = groupSizeOf(options.hyper);
@@ -222,6 +246,7 @@ export class GrpoLoop implements Trainer {
       completionLength: mean(rollouts.map(({ completion }) => completion.length)),
       clipShare: figures.clipped / tokens,
       ...(loss.beta > 0 ? { divergence: figures.kl / tokens } : {}),
+      ...(evalReward === undefined ? {} : { evalReward }),
     });
   }
 }

@@ -2,10 +2,11 @@
 import { EngineError } from '../errors.ts';
 import { createRandom } from '../random.ts';
 import { createSampler, type Sampler } from '../sample/sampler.ts';
-import type { GrpoHyper, LoraWeights } from '../types.ts';
+import type { GrpoHyper, LoraWeights, TokenIds } from '../types.ts';
 import { GRPO_DEFAULTS } from './defaults.ts';
 import type { GrpoTrainerOptions, Rollout } from './grpoTypes.ts';
 import { shuffle } from './plan.ts';
+import { mean } from './task.ts';
 
 /** Sequences decoded together: more gain little on few cores, and each holds a key-value cache. */
 const MAX_BATCH = 64;
@@ -38,6 +39,16 @@ function seedOf(hyper: GrpoHyper, step: number, i: number): number {
   return (stepSeed * promptsPerStepOf(hyper) + i) * groupSizeOf(hyper);
 }
 
+/** Seeds of held-out completions begin here, above those of any step: the same at each evaluation. */
+const HELD_OUT_SEEDS = 2 ** 46;
+
+interface Wanted {
+  readonly promptIndex: number;
+  readonly prompt: TokenIds;
+  /** Of the first completion; the others follow. */
+  readonly seed: number;
+}
+
 /** Samples and judges. Its results depend on the adapter, the step and the seed alone. */
 export class RolloutSource {
   readonly #options: GrpoTrainerOptions;
@@ -59,15 +70,36 @@ export class RolloutSource {
   /** Completions of a step, group by group, from the model itself: temperature 1, no cuts, no penalties. */
   async sample(step: number, lora: LoraWeights): Promise<Rollout[]> {
     const { prompts, hyper, signal } = this.#options;
-    const adapter = `step ${step}`;
+    const wanted = stepPrompts(prompts.length, hyper, step).map(
+      (promptIndex, i): Wanted => ({ promptIndex, prompt: prompts[promptIndex]!, seed: seedOf(hyper, step, i) }),
+    );
+    return this.#complete(`step ${step}`, lora, wanted, groupSizeOf(hyper), signal);
+  }
+
+  /** Mean reward of completions of the held-out prompts. It belongs to its step: a cancelled run finishes it. */
+  async evaluate(lora: LoraWeights): Promise<number> {
+    const { prompts = [], samples = 1 } = this.#options.evaluation ?? {};
+    const wanted = prompts.map(
+      (prompt, promptIndex): Wanted => ({ promptIndex, prompt, seed: HELD_OUT_SEEDS + promptIndex * samples }),
+    );
+    const rollouts = await this.#complete('held out', lora, wanted, samples);
+    return mean(await this.judge(rollouts.map((rollout): Rollout => ({ ...rollout, heldOut: true }))));
+  }
+
+  async #complete(
+    adapter: string,
+    lora: LoraWeights,
+    wanted: readonly Wanted[],
+    count: number,
+    signal?: AbortSignal,
+  ): Promise<Rollout[]> {
+    const { maxTokens } = this.#options.hyper;
     this.#sampler.addAdapter(adapter, lora);
     try {
       const groups = await Promise.all(
-        stepPrompts(prompts.length, hyper, step).map(async (promptIndex, i) => {
-          const prompt = prompts[promptIndex]!;
-          const request = { prompt, maxTokens: hyper.maxTokens, adapter, seed: seedOf(hyper, step, i) };
-          const settings = { temperature: 1, ...(signal && { signal }) };
-          const answers = await this.#sampler.generateMany({ ...request, ...settings }, groupSizeOf(hyper));
+        wanted.map(async ({ promptIndex, prompt, seed }) => {
+          const request = { prompt, maxTokens, adapter, seed, temperature: 1, ...(signal && { signal }) };
+          const answers = await this.#sampler.generateMany(request, count);
           return answers.map(({ tokens, text, finishReason }): Rollout => {
             const rollout = { promptIndex, prompt, completion: tokens, finishReason };
             return text === undefined ? rollout : { ...rollout, text };
@@ -82,7 +114,8 @@ export class RolloutSource {
 
   /** @throws EngineError `engine.train.bad_reward`; what the reward function throws */
   async judge(rollouts: readonly Rollout[]): Promise<readonly number[]> {
-    const rewards = await this.#options.reward(rollouts, this.#options.signal);
+    const heldOut = rollouts[0]?.heldOut === true;
+    const rewards = await this.#options.reward(rollouts, heldOut ? undefined : this.#options.signal);
     if (rewards.length !== rollouts.length) {
       const message = `the reward function gave ${rewards.length} rewards for ${rollouts.length} completions`;
       throw new EngineError('engine.train.bad_reward', message);

@@ -189,8 +189,70 @@ describe('the same bytes', () => {
   });
 });
 
+describe('held-out prompts', () => {
+  const evaluation = {
+    prompts: [
+      [2, 3],
+      [9, 9, 1],
+    ],
+    everySteps: 2,
+    samples: 3,
+  };
+  /** What is learned harms what is held out. */
+  const contrary = (rollouts: readonly Rollout[]): number[] =>
+    rollouts.map((rollout) => (rollout.heldOut ? -likedShare(rollout) : likedShare(rollout)));
+
+  test('are judged every so many steps and at the end, the same way each time, and change nothing', async () => {
+    const held: Rollout[] = [];
+    const seen: (number | undefined)[] = [];
+    const reward = (rollouts: readonly Rollout[]): number[] => {
+      held.push(...rollouts.filter(({ heldOut }) => heldOut));
+      return rollouts.map(likedShare);
+    };
+    const shape = { ...hyper, steps: 5 };
+    const evaluated = await train({
+      hyper: shape,
+      reward,
+      evaluation,
+      onProgress: ({ evalReward }) => seen.push(evalReward),
+    });
+    expect(seen.map((value) => value !== undefined)).toEqual([false, true, false, true, true]);
+    expect(held).toHaveLength(3 * 2 * 3);
+    expect(held.every(({ prompt, promptIndex }) => prompt === evaluation.prompts[promptIndex])).toBe(true);
+    expect(bytesOf(evaluated)).toBe(bytesOf(await train({ hyper: shape })));
+  });
+
+  test('stop a run that no longer helps them; resumed from any step it ends the same', async () => {
+    const stopping = {
+      reward: contrary,
+      evaluation: { ...evaluation, everySteps: 1 },
+      hyper: { ...hyper, steps: 30, learningRate: 0.03, earlyStopping: { patience: 3 } },
+    };
+    const states = new Map<number, Uint8Array>();
+    const save = async (state: Uint8Array, step: number): Promise<void> => void states.set(step, state);
+    const whole = await train({ ...stopping, checkpoint: { everySteps: 1, save } });
+    expect(whole.steps).toBe(whole.best!.step + 3);
+    expect(whole.steps).toBeLessThan(30);
+    const { earlyStopping: _none, ...plain } = stopping.hyper;
+    const atBest = await train({ hyper: { ...plain, steps: whole.best!.step } });
+    expect(bytesOf(whole)).toBe(bytesOf(atBest));
+    for (const state of states.values()) {
+      const resumed = await train({ ...stopping, resumeFrom: state });
+      expect([resumed.steps, resumed.best]).toEqual([whole.steps, whole.best]);
+      expect(bytesOf(resumed)).toBe(bytesOf(whole));
+    }
+  });
+});
+
 describe('what cannot work is refused by name', () => {
   const cases: [string, Partial<GrpoTrainerOptions>, string][] = [
+    [
+      'early stopping without evaluation',
+      { hyper: { ...hyper, earlyStopping: { patience: 1 } } },
+      'engine.train.bad_hyper',
+    ],
+    ['no prompts to evaluate with', { evaluation: { prompts: [], everySteps: 1 } }, 'engine.train.no_data'],
+    ['an evaluation at no step', { evaluation: { prompts: [[1]], everySteps: 0 } }, 'engine.train.bad_hyper'],
     ['no prompts', { prompts: [] }, 'engine.train.no_data'],
     ['an empty prompt', { prompts: [[]] }, 'engine.train.bad_example'],
     ['a token outside the vocabulary', { prompts: [[20]] }, 'engine.train.bad_token'],

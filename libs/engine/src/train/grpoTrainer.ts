@@ -1,10 +1,12 @@
 /** Entry point of GRPO: what a run needs is checked, copied, compiled and handed to its loop. */
 import { checkLora } from '../adapters/lora.ts';
 import { EngineError } from '../errors.ts';
-import type { Trainer } from '../types.ts';
+import type { TokenIds, Trainer } from '../types.ts';
 import { AdamW } from './adamw.ts';
 import { copyLora } from './copies.ts';
+import { checkEarlyStopping } from './checks.ts';
 import { GRPO_DEFAULTS } from './defaults.ts';
+import { EarlyStopping } from './earlyStopping.ts';
 import { createExecutor, executorWishes } from './createExecutor.ts';
 import { grpoLossSpec } from './grpo.ts';
 import { GrpoLoop } from './grpoLoop.ts';
@@ -30,7 +32,12 @@ function wholeNumber(name: string, value: number, low: number, high: number): vo
   }
 }
 
-function checkSettings({ hyper }: GrpoTrainerOptions): void {
+function checkSettings({ hyper, evaluation }: GrpoTrainerOptions): void {
+  checkEarlyStopping(hyper.earlyStopping, evaluation !== undefined);
+  if (evaluation !== undefined) {
+    wholeNumber('evaluation.everySteps', evaluation.everySteps, 1, MAX_SEED);
+    wholeNumber('evaluation.samples', evaluation.samples ?? 1, 1, MAX_GROUP);
+  }
   wholeNumber('steps', hyper.steps, 1, MAX_SEED);
   wholeNumber('promptsPerStep', promptsPerStepOf(hyper), 1, MAX_COMPLETIONS);
   wholeNumber('groupSize', groupSizeOf(hyper), 2, MAX_GROUP);
@@ -47,19 +54,23 @@ function checkSettings({ hyper }: GrpoTrainerOptions): void {
 }
 
 /** Length of the longest prompt, and with it of the longest row. */
-function checkPrompts({ prompts, hyper, model }: GrpoTrainerOptions): number {
+function checkPrompts({ prompts, evaluation, hyper, model }: GrpoTrainerOptions): number {
   if (prompts.length === 0) throw new EngineError('engine.train.no_data', 'there are no prompts to train on');
+  if (evaluation?.prompts.length === 0) {
+    throw new EngineError('engine.train.no_data', 'there are no prompts to evaluate with');
+  }
   const { vocabSize, maxPositions } = model.config;
-  let longest = 0;
-  prompts.forEach((prompt, i) => {
-    if (prompt.length === 0) throw new EngineError('engine.train.bad_example', `prompt ${i} is empty`);
-    const wrong = Array.from(prompt).find((id) => !(id >= 0 && id < vocabSize));
-    if (wrong !== undefined) {
-      const message = `prompt ${i} has token id ${wrong}, outside the vocabulary of ${vocabSize}`;
-      throw new EngineError('engine.train.bad_token', message);
-    }
-    longest = Math.max(longest, prompt.length);
-  });
+  const longestOf = (name: string, of: readonly TokenIds[]): number =>
+    of.reduce((longest, prompt, i) => {
+      if (prompt.length === 0) throw new EngineError('engine.train.bad_example', `${name} ${i} is empty`);
+      const wrong = Array.from(prompt).find((id) => !(id >= 0 && id < vocabSize));
+      if (wrong !== undefined) {
+        const message = `${name} ${i} has token id ${wrong}, outside the vocabulary of ${vocabSize}`;
+        throw new EngineError('engine.train.bad_token', message);
+      }
+      return Math.max(longest, prompt.length);
+    }, 0);
+  const longest = Math.max(longestOf('prompt', prompts), longestOf('evaluation prompt', evaluation?.prompts ?? []));
   const needed = longest + hyper.maxTokens;
   if (needed > maxPositions) {
     const message = `the longest prompt (${longest} tokens) and maxTokens (${hyper.maxTokens}) exceed the model's ${maxPositions} positions`;
@@ -69,12 +80,13 @@ function checkPrompts({ prompts, hyper, model }: GrpoTrainerOptions): number {
 }
 
 function printOf(options: GrpoTrainerOptions, loss: unknown): string {
-  const { hyper, model, lora, prompts, eosTokenIds, tokenizer } = options;
+  const { hyper, model, lora, prompts, evaluation, eosTokenIds, tokenizer } = options;
   const reference = options.reference === undefined || options.reference === 'base' ? undefined : options.reference;
   const eos = eosTokenIds ?? tokenizer?.eosTokenId;
-  const settings = { task: 'grpo', hyper, config: model.config, lora: lora.config, loss, eos };
+  const held = evaluation && { everySteps: evaluation.everySteps, samples: evaluation.samples };
+  const settings = { task: 'grpo', hyper, config: model.config, lora: lora.config, loss, eos, held };
   const frozen = [...(reference?.tensors.values() ?? [])].flatMap(({ a, b }) => [a.data, b.data]);
-  return fingerprint(settings, [...prompts, ...weightArrays(model), ...frozen]);
+  return fingerprint(settings, [...prompts, ...(evaluation?.prompts ?? []), ...weightArrays(model), ...frozen]);
 }
 
 /**
@@ -112,12 +124,13 @@ export async function createGrpoTrainer(options: GrpoTrainerOptions): Promise<Tr
       eps: hyper.eps ?? 1e-8,
       weightDecay: hyper.weightDecay ?? 0,
     });
+    const stopping = hyper.earlyStopping && new EarlyStopping(hyper.earlyStopping, executor.parameters);
     let printed: string | undefined;
     const print = (): string => (printed ??= executorStamp(executor.choice) + printOf(options, loss));
     const counters: RunCounters =
       options.resumeFrom === undefined
         ? { step: 0, firstLoss: Number.NaN, lastLoss: Number.NaN }
-        : restoreState(options.resumeFrom, print(), optimizer, []);
+        : restoreState(options.resumeFrom, print(), optimizer, [], stopping);
     return new GrpoLoop({
       options,
       lora,
@@ -128,6 +141,7 @@ export async function createGrpoTrainer(options: GrpoTrainerOptions): Promise<Tr
       scorer: loss.beta > 0 ? await createScorer({ model, threads }) : undefined,
       print,
       counters,
+      stopping,
     });
   } catch (error) {
     await executor.close();

@@ -4,8 +4,10 @@ import type { GrpoHyper, LoraWeights, TokenIds, TrainerCommon } from '../types.t
 
 /** One sampled completion, to be given a reward. */
 export interface Rollout {
-  /** Index in the trainer's `prompts`. */
+  /** Index in the trainer's `prompts`; of a held-out completion in `evaluation.prompts`. */
   readonly promptIndex: number;
+  /** Sampled to be measured, not learned from. */
+  readonly heldOut?: true;
   readonly prompt: TokenIds;
   /** What was sampled, the stop token included. */
   readonly completion: readonly number[];
@@ -39,6 +41,12 @@ export interface GrpoTrainerOptions
   /** Token ids to continue. A run goes through them in a new order each time round. */
   readonly prompts: readonly TokenIds[];
   readonly reward: RewardFunction;
+  /** Prompts that are not trained on; every so many steps and at the end `samples` completions of each (default 1) are judged. */
+  readonly evaluation?: {
+    readonly prompts: readonly TokenIds[];
+    readonly everySteps: number;
+    readonly samples?: number;
+  };
   readonly hyper: GrpoHyper;
   /** Needed for `text` in rollouts. */
   readonly tokenizer?: Tokenizer;

@@ -84,7 +84,7 @@ function* fixedArrays(options: TrainerOptions, task: Task): Generator<TokenIds |
 export async function createTrainer(options: TrainerOptions): Promise<Trainer> {
   checkHyper(options.hyper, options.model.config.maxPositions);
   checkTokens(options);
-  checkEarlyStopping(options);
+  checkEarlyStopping(options.hyper.earlyStopping, (options.evaluation?.data.length ?? 0) > 0);
   if (options.lora !== undefined) checkLora(options.model.config, options.lora);
   if ('reference' in options && options.reference !== 'base') checkLora(options.model.config, options.reference);
   if (options.lora === undefined && options.model.quantized !== undefined) {
