@@ -1,4 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
+import { createReadStream } from 'node:fs';
 import { mkdtemp, readdir, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -155,6 +156,14 @@ describe.each(['local', 's3', 'supabase'])('%s', (name) => {
       expect(await failure(call)).toMatchObject({ status: 400, code: 'blobs.key_invalid' });
     }
     expect((await failure(store().put('../x', Buffer.alloc(1)))).code).toBe('blobs.key_invalid');
+  });
+
+  it('refuses a file that went away before it was read', async () => {
+    const gone = createReadStream(join(dir, 'gone'));
+    // Failed before the store looks at it.
+    await new Promise((resolve) => gone.once('error', resolve));
+    await expect(stores.get(name)!.put(project, gone)).rejects.toThrow(/ENOENT/);
+    await expect(stores.get(name)!.put(project, createReadStream(join(dir, 'gone')))).rejects.toThrow(/ENOENT/);
   });
 
   it('passes its own check', async () => {

@@ -52,12 +52,15 @@ export class ContentStore implements BlobStore {
     maxBytes: number,
     signal?: AbortSignal,
   ): Promise<BlobRef> {
-    await mkdir(this.#spoolDir, { recursive: true });
+    // A source may fail before anything reads it, such as a file that is gone: without a listener that ends the process.
+    content.on('error', () => undefined);
     const path = join(this.#spoolDir, `${randomUUID()}.part`);
     try {
+      await mkdir(this.#spoolDir, { recursive: true });
       const { size, sha256 } = await spool(content, path, maxBytes, signal);
       return await this.#store(projectId, { path, size, sha256 }, contentType);
     } finally {
+      content.destroy();
       await rm(path, { force: true });
     }
   }
