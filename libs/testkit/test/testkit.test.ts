@@ -77,8 +77,9 @@ test('two NATS leases do not see each other, and a lease given back comes out em
   expect(await names(one)).toEqual(['S']);
   expect(await names(two)).toEqual([]);
   await one.close();
+  // Another file may take the account that was given back: whichever this is, it comes out empty.
   const again = await createTestNats();
-  expect(again.serviceCreds).toBe(one.serviceCreds);
+  expect(again.serviceCreds).not.toBe(two.serviceCreds);
   expect(await names(again)).toEqual([]);
   await Promise.all([two.close(), again.close()]);
 });

@@ -102,12 +102,12 @@ export interface Orphan {
   readonly text: string;
 }
 
-/** Chunks of other documents that repeat a chunk of this one. */
+/** Chunks of other documents that repeat a chunk of this one, the earliest document first: ids of chunks have no order. */
 export async function findRepetitions(tx: Tx, documentId: string): Promise<Orphan[]> {
   return tx.query<Orphan>(
     `SELECT c.id, c.document_id, c.duplicate_of, substr(c.text, c.overlap_chars + 1) AS text
      FROM chunks own JOIN chunks c ON c.duplicate_of = own.id
-     WHERE own.document_id = $1 AND c.document_id <> $1 ORDER BY c.id`,
+     WHERE own.document_id = $1 AND c.document_id <> $1 ORDER BY c.document_id, c.ordinal`,
     [documentId],
   );
 }
